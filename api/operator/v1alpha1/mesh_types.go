@@ -1,0 +1,261 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+)
+
+// Mesh is one service mesh: its version, where it runs and whom it trusts. The
+// operator makes the cluster follow it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=osm
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.proxies.pods`
+// +kubebuilder:printcolumn:name="Connected",type=integer,JSONPath=`.status.proxies.connected`
+// +kubebuilder:printcolumn:name="Synced",type=integer,JSONPath=`.status.proxies.synced`
+// +kubebuilder:printcolumn:name="Namespace",type=string,priority=1,JSONPath=`.spec.namespace`
+// +kubebuilder:printcolumn:name="Revision",type=string,priority=1,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="the name of a Mesh is at most 40 lower-case letters, digits and dashes, starting with a letter, since the names of what it owns are made from it"
+type Mesh struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the administrator wants.
+	// +optional
+	Spec MeshSpec `json:"spec,omitempty"`
+	// status is what the operator found.
+	// +optional
+	Status MeshStatus `json:"status,omitempty"`
+}
+
+// MeshSpec is what the administrator wants.
+type MeshSpec struct {
+	// version is the version of the mesh, such as v0.1.0; the operator's newest
+	// when absent. A version that the operator cannot install is refused.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`
+	Version string `json:"version,omitempty"`
+	// namespace is where the control plane runs; osm-system when absent. It
+	// cannot be changed.
+	// +optional
+	// +kubebuilder:default=osm-system
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.namespace cannot be changed: delete the Mesh and create it with the other namespace"
+	// +kubebuilder:validation:XValidation:rule="!(self in ['kube-system','kube-public','kube-node-lease','default'])",message="spec.namespace must be a namespace of the mesh's own, not default or one of Kubernetes'"
+	Namespace string `json:"namespace,omitempty"`
+	// trustDomain is the SPIFFE trust domain of the mesh's identities;
+	// cluster.local when absent. It cannot be changed yet.
+	// +optional
+	// +kubebuilder:default=cluster.local
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.trustDomain cannot be changed: identities of running workloads carry it"
+	TrustDomain string `json:"trustDomain,omitempty"`
+	// certificateAuthority is who signs; a root kept by the operator when absent.
+	// +optional
+	CertificateAuthority *CertificateAuthority `json:"certificateAuthority,omitempty"`
+	// controlPlane sizes the control plane.
+	// +optional
+	ControlPlane *ControlPlane `json:"controlPlane,omitempty"`
+	// images overrides where images come from.
+	// +optional
+	Images *Images `json:"images,omitempty"`
+	// meshConfig holds those fields of the MeshConfig that are enforced: the
+	// operator owns them and puts them back. All other fields of the MeshConfig
+	// are its users'.
+	// +optional
+	MeshConfig *configv1alpha2.MeshConfigSpec `json:"meshConfig,omitempty"`
+	// deletionPolicy says what the deletion of the Mesh waits for. WaitForWorkloads
+	// holds it while pods with the mesh's sidecar exist; Orphan does not, and such
+	// pods keep their last configuration until their certificates end.
+	// WaitForWorkloads when absent.
+	// +optional
+	// +kubebuilder:default=WaitForWorkloads
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// DeletionPolicy says what the deletion of a Mesh waits for.
+//
+// +kubebuilder:validation:Enum=WaitForWorkloads;Orphan
+type DeletionPolicy string
+
+const (
+	// DeletionWaitForWorkloads holds the deletion while injected pods exist.
+	DeletionWaitForWorkloads DeletionPolicy = "WaitForWorkloads"
+	// DeletionOrphan deletes at once and leaves injected pods to themselves.
+	DeletionOrphan DeletionPolicy = "Orphan"
+)
+
+// CertificateAuthority is who signs. Exactly one provider is set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.builtIn)",message="set a provider: builtIn"
+type CertificateAuthority struct {
+	// builtIn keeps a root in a Secret in the operator's namespace.
+	// +optional
+	BuiltIn *BuiltInAuthority `json:"builtIn,omitempty"`
+}
+
+// BuiltInAuthority keeps a root in a Secret in the operator's namespace.
+type BuiltInAuthority struct {
+	// keyType is the kind of the root's and the intermediates' keys; ECDSAP256 when absent.
+	// +optional
+	// +kubebuilder:validation:Enum=ECDSAP256;ECDSAP384;RSA3072;RSA4096
+	KeyType string `json:"keyType,omitempty"`
+}
+
+// ControlPlane sizes the control plane.
+type ControlPlane struct {
+	// replicas is the number of control-plane pods; 2 when absent.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	Replicas *int32 `json:"replicas,omitempty"`
+	// resources are each control-plane pod's; 100m CPU and 128Mi requested, 1Gi memory the limit, when absent.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	// tolerations are the control-plane pods'.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+	// nodeSelector is the control-plane pods'.
+	// +optional
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+}
+
+// Images overrides where images come from. An image that is absent is the
+// operator's default for the version.
+type Images struct {
+	// osm is the image of the control plane and of the init container.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	OSM string `json:"osm,omitempty"`
+	// envoy is the sidecar's image.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Envoy string `json:"envoy,omitempty"`
+	// pullPolicy is for all of them; IfNotPresent when absent.
+	// +optional
+	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
+	PullPolicy corev1.PullPolicy `json:"pullPolicy,omitempty"`
+	// pullSecrets are names of Secrets in the mesh's namespace, for the control plane.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	PullSecrets []corev1.LocalObjectReference `json:"pullSecrets,omitempty"`
+}
+
+// MeshStatus is what the operator found.
+type MeshStatus struct {
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// conditions are Ready, Progressing and Degraded.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// version is the version that runs.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// revision is the MeshRevision that new pods get.
+	// +optional
+	Revision string `json:"revision,omitempty"`
+	// proxies counts sidecars.
+	// +optional
+	Proxies *ProxyCounts `json:"proxies,omitempty"`
+	// deletion tells what the deletion of this Mesh waits for.
+	// +optional
+	Deletion *DeletionStatus `json:"deletion,omitempty"`
+}
+
+// ProxyCounts counts sidecars. A count that could not be read is absent.
+type ProxyCounts struct {
+	// pods is the number of running pods with this mesh's sidecar.
+	// +optional
+	Pods *int32 `json:"pods,omitempty"`
+	// connected is the number of sidecars with a stream to the control plane.
+	// +optional
+	Connected *int32 `json:"connected,omitempty"`
+	// synced is the number of connected sidecars that acknowledged all that they were sent.
+	// +optional
+	Synced *int32 `json:"synced,omitempty"`
+	// rejecting is the number of connected sidecars that rejected something they were sent.
+	// +optional
+	Rejecting *int32 `json:"rejecting,omitempty"`
+}
+
+// DeletionStatus tells what a deletion waits for.
+type DeletionStatus struct {
+	// blockingPods is the number of pods that still have the sidecar.
+	// +optional
+	BlockingPods int32 `json:"blockingPods,omitempty"`
+	// pods are the first of them, as namespace/name.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	Pods []string `json:"pods,omitempty"`
+}
+
+// Condition types of Mesh and MeshRevision, set by the operator.
+const (
+	// ConditionReady is True when the current control plane serves and injects.
+	ConditionReady = "Ready"
+	// ConditionProgressing is True while the operator is making the cluster follow the spec.
+	ConditionProgressing = "Progressing"
+	// ConditionDegraded is True when something needs a person.
+	ConditionDegraded = "Degraded"
+)
+
+// Reasons of the conditions of Mesh and MeshRevision, set by the operator.
+const (
+	// ReasonAllReady says that everything is installed, rolled out and serving.
+	ReasonAllReady = "AllReady"
+	// ReasonRollingOut says that the control plane is being rolled out.
+	ReasonRollingOut = "RollingOut"
+	// ReasonControlPlaneUnavailable says that no replica of the control plane is available.
+	ReasonControlPlaneUnavailable = "ControlPlaneUnavailable"
+	// ReasonApplying says that objects are still being written.
+	ReasonApplying = "Applying"
+	// ReasonUpToDate says that there is nothing to do.
+	ReasonUpToDate = "UpToDate"
+	// ReasonNamespaceTaken says that an older Mesh holds the namespace.
+	ReasonNamespaceTaken = "NamespaceTaken"
+	// ReasonUnknownVersion says that the operator cannot install the version.
+	ReasonUnknownVersion = "UnknownVersion"
+	// ReasonForeignObject says that an object of that name belongs to someone else.
+	ReasonForeignObject = "ForeignObject"
+	// ReasonApplyFailed says that an object could not be written.
+	ReasonApplyFailed = "ApplyFailed"
+	// ReasonTrustUnavailable says that the root of trust cannot be read or made.
+	ReasonTrustUnavailable = "TrustUnavailable"
+	// ReasonProxiesRejecting says that sidecars rejected configuration.
+	ReasonProxiesRejecting = "ProxiesRejecting"
+	// ReasonFactsUnknown says that the state of the cluster could not be read.
+	ReasonFactsUnknown = "FactsUnknown"
+	// ReasonDeleting says that the Mesh is being deleted.
+	ReasonDeleting = "Deleting"
+	// ReasonWaitingForWorkloads says that the deletion waits for injected pods.
+	ReasonWaitingForWorkloads = "WaitingForWorkloads"
+	// ReasonHealthy says that nothing needs a person.
+	ReasonHealthy = "Healthy"
+)
+
+// MeshList is a list of Meshes.
+//
+// +kubebuilder:object:root=true
+type MeshList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Mesh `json:"items"`
+}

@@ -1,0 +1,25 @@
+// Package v1alpha4 holds the kinds of group specs.smi-spec.io: what traffic looks like, as the Service Mesh Interface publishes it.
+// It holds types and their validation markers only, no behaviour.
+//
+// +kubebuilder:object:generate=true
+// +groupName=specs.smi-spec.io
+package v1alpha4
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion is the API group and version of the kinds in this package.
+var GroupVersion = schema.GroupVersion{Group: "specs.smi-spec.io", Version: "v1alpha4"}
+
+// AddToScheme registers the kinds of this package with a scheme.
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion,
+		&HTTPRouteGroup{}, &HTTPRouteGroupList{},
+		&TCPRoute{}, &TCPRouteList{},
+	)
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}
