@@ -1,0 +1,183 @@
+package ir
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/openservicemesh/osm-operator/internal/identity"
+)
+
+// Proxy is what one proxy, and every proxy of its class, must do.
+type Proxy struct {
+	// Class is the ID of the proxy class.
+	Class string
+	// Identity is what the proxy's certificate says.
+	Identity identity.ID
+	// Inbound are the ports of the pod that are served, in the order of their numbers.
+	Inbound []InboundPort
+	// Outbound are the destinations that the proxy may call, sorted by service and port.
+	Outbound []*Destination
+	// Passthrough lets connections to unknown destinations pass unchanged. Without
+	// it, and with no Outbound at all, nothing listens and connections are refused.
+	Passthrough bool
+	// Metrics opens the Prometheus listener.
+	Metrics bool
+	// Shared settings of all proxies; the same pointer for all.
+	Shared *Shared
+}
+
+// Shared are the settings that are the same for all proxies of the mesh.
+type Shared struct {
+	TrustDomain identity.TrustDomain
+	// TLS are the parameters of mTLS between sidecars.
+	TLS TLS
+	// ExternalAuthorization is asked about each inbound HTTP request; nil is off.
+	ExternalAuthorization *ExternalAuthorization
+	// Tracing receives spans; nil is off.
+	Tracing *Tracing
+}
+
+// TLS are the parameters of mTLS, in Envoy's words: versions as in
+// TlsParameters.TlsProtocol, curves as BoringSSL names them.
+type TLS struct {
+	MinVersion, MaxVersion string
+	CipherSuites, Curves   []string
+}
+
+// ExternalAuthorization is a gRPC server of Envoy's ext_authz protocol.
+type ExternalAuthorization struct {
+	Address          string
+	Port             uint16
+	StatPrefix       string
+	Timeout          time.Duration
+	FailureModeAllow bool
+}
+
+// Tracing is a server of the Zipkin protocol.
+type Tracing struct {
+	Address  string
+	Port     uint16
+	Endpoint string
+}
+
+// Protocol says how a port's bytes are treated.
+type Protocol string
+
+const (
+	// HTTP is parsed, routed by request and logged by request.
+	HTTP Protocol = "http"
+	// TCP is passed as bytes; the server may speak first.
+	TCP Protocol = "tcp"
+)
+
+// ServicePort names a port of a service.
+type ServicePort struct {
+	Namespace, Name string
+	// Port is the number that clients call.
+	Port uint16
+}
+
+// InboundPort is a port of the pod that the proxy serves with mTLS.
+type InboundPort struct {
+	// Port is the port of the pod, that the application listens on.
+	Port     uint16
+	Protocol Protocol
+	// Service is the first service of this port, for names and metrics.
+	Service ServicePort
+	// Hosts, for HTTP, are hosts of the services behind this port, without port;
+	// nil is any host.
+	Hosts []string
+	// Allow says who may connect. For HTTP the routes say who may request on top.
+	Allow Principals
+	// Routes, for HTTP, are tried in order; a request that matches none is answered 404.
+	Routes []InboundRoute
+	// Websocket and other upgrades are always let through.
+}
+
+// InboundRoute says who may send which requests. Several routes that match one
+// request add up: the policy compiler merges them so that the first match decides.
+type InboundRoute struct {
+	// Name is for logs and metrics: the objects it comes from.
+	Name  string
+	Match HTTPMatch
+	// Allow says who may send a request that matches; anyone else is answered 403.
+	Allow Principals
+	// Timeout bounds the whole request; 0 is no bound.
+	Timeout time.Duration
+	// RateLimit bounds the rate at this proxy; nil is no bound.
+	RateLimit *LocalRateLimit
+}
+
+// Principals say who: either any workload that has a certificate of this mesh, or
+// just the named ServiceAccounts. The zero value is nobody.
+type Principals struct {
+	Any             bool
+	ServiceAccounts []identity.ServiceAccount
+}
+
+// Nobody reports whether no one is meant.
+func (p Principals) Nobody() bool { return !p.Any && len(p.ServiceAccounts) == 0 }
+
+// Destination is one port of a service that a proxy may call, as the caller sees
+// it: where connections to it go and how they are treated.
+type Destination struct {
+	Service ServicePort
+	// Addresses are the addresses that stand for the service; none for a headless one.
+	Addresses []netip.Addr
+	// Headless says that clients connect to the addresses of endpoints: a
+	// connection goes to the endpoint that it was made to, if it is one of the
+	// service's.
+	Headless bool
+	// Hosts, for headless HTTP, are the host names of the service and, with a
+	// leading "*.", of its endpoints, without port.
+	Hosts    []string
+	Protocol Protocol
+	// ServerFirst, for TCP, says that the server may speak first.
+	ServerFirst bool
+	// Routes, for HTTP, are tried in order; a request that matches none is answered 404.
+	Routes []HTTPRoute
+	// Backends, for TCP, share the connections by weight.
+	Backends []WeightedBackend
+}
+
+// Cluster is a group of endpoints that are called in the same way.
+type Cluster struct {
+	// Name is unique among the clusters of a proxy.
+	Name string
+	// Endpoints says which endpoints; several sets only where headless TCP services
+	// share a port, which nothing but the address tells apart.
+	Endpoints []EndpointSet
+	// SNI is the server name sent in mTLS.
+	SNI string
+	// Peers are the ServiceAccounts whose certificate is accepted from endpoints
+	// in the mesh, sorted. An endpoint is held to its own pod's ServiceAccount.
+	Peers []identity.ServiceAccount
+	// Plaintext lets endpoints that are not in the mesh be called in clear; without
+	// it they are not called.
+	Plaintext bool
+	// OriginalDestination calls the endpoint that the connection was made to.
+	OriginalDestination bool
+	Protocol            Protocol
+	// ConnectTimeout bounds the making of a connection; 0 is 5 s.
+	ConnectTimeout time.Duration
+	// Limits bound what callers have under way; nil is no bound.
+	Limits *Limits
+}
+
+// EndpointSet names a set of endpoints of a service's port. It is comparable, and
+// the same set has one name for all proxies.
+type EndpointSet struct {
+	Service ServicePort
+	// ServiceAccounts limits the set to pods of these ServiceAccounts, written
+	// "namespace/name" in order with "," between; empty is no limit.
+	ServiceAccounts string
+	// MeshedOnly leaves out endpoints that are not in the mesh.
+	MeshedOnly bool
+	// Zone and Node are where the caller runs, only where the service asks for locality.
+	Zone, Node string
+}
+
+// Limits bound what one proxy has under way to a cluster; nil is no bound.
+type Limits struct {
+	MaxConnections, MaxPendingRequests, MaxRequests, MaxRetries, MaxRequestsPerConnection *uint32
+}

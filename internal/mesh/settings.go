@@ -1,0 +1,71 @@
+package mesh
+
+import (
+	"time"
+
+	"github.com/openservicemesh/osm-operator/internal/identity"
+)
+
+// Settings are the mesh-wide settings, from the Mesh and its MeshConfig, with all
+// defaults filled in by DefaultSettings.
+type Settings struct {
+	// Mesh is the mesh's name, Namespace where its control plane runs.
+	Mesh, Namespace string
+	TrustDomain     identity.TrustDomain
+	// Permissive lets every workload of the mesh call every service of it.
+	Permissive bool
+	// Egress lets traffic to unknown destinations pass.
+	Egress bool
+	TLS    TLS
+	// ExternalAuthorization asks a server about inbound HTTP requests; nil is off.
+	ExternalAuthorization *ExternalAuthorization
+	// Tracing sends spans to a Zipkin server; nil is off.
+	Tracing *Tracing
+	// EgressPolicy, IngressPolicy and RetryPolicy say whether objects of these kinds are followed.
+	EgressPolicy, IngressPolicy, RetryPolicy bool
+	// LeafLifetime is the lifetime of a workload's certificate.
+	LeafLifetime time.Duration
+}
+
+// TLS are the parameters of mTLS between sidecars, in Envoy's words.
+type TLS struct {
+	MinVersion, MaxVersion string
+	CipherSuites           []string
+	Curves                 []string
+}
+
+// ExternalAuthorization is a gRPC server of Envoy's ext_authz protocol.
+type ExternalAuthorization struct {
+	Address          string
+	Port             uint16
+	StatPrefix       string
+	Timeout          time.Duration
+	FailureModeAllow bool
+}
+
+// Tracing is a server of the Zipkin protocol.
+type Tracing struct {
+	Address  string
+	Port     uint16
+	Endpoint string
+}
+
+// DefaultSettings returns what holds where the MeshConfig is silent.
+func DefaultSettings(meshName, namespace string, trustDomain identity.TrustDomain) Settings {
+	return Settings{
+		Mesh:        meshName,
+		Namespace:   namespace,
+		TrustDomain: trustDomain,
+		Permissive:  true,
+		Egress:      true,
+		TLS: TLS{
+			MinVersion: "TLSv1_3",
+			MaxVersion: "TLSv1_3",
+			Curves:     []string{"X25519MLKEM768", "X25519", "P-256"},
+		},
+		EgressPolicy:  true,
+		IngressPolicy: true,
+		RetryPolicy:   true,
+		LeafLifetime:  48 * time.Hour,
+	}
+}

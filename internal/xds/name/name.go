@@ -1,0 +1,81 @@
+// Package name makes the names of Envoy resources, for translate and endpoints
+// alike. Facts go in, strings come out; names are stable across versions, since
+// dashboards and saved queries use them.
+package name
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Names of resources that every proxy has.
+const (
+	// OutboundListener takes what no other outbound listener takes.
+	OutboundListener = "outbound-listener"
+	// InboundListener takes all inbound connections.
+	InboundListener = "inbound-listener"
+	// PrometheusListener serves metrics.
+	PrometheusListener = "inbound-prometheus-listener"
+	// PassthroughCluster passes connections to where they were made to.
+	PassthroughCluster = "passthrough-outbound"
+	// BlockedCluster has no endpoints.
+	BlockedCluster = "egress-blocked"
+	// MetricsCluster is the proxy's own admin interface.
+	MetricsCluster = "envoy-metrics-cluster"
+	// ControlPlaneCluster is the control plane.
+	ControlPlaneCluster = "osm-controller"
+	// TracingCluster receives spans.
+	TracingCluster = "envoy-tracing-cluster"
+	// AuthorizationCluster answers external authorization.
+	AuthorizationCluster = "inbound-ext-authz"
+	// TrustBundle is the secret that holds the roots that peers are verified with.
+	TrustBundle = "trust-bundle"
+	// WorkloadCertificate is the secret that holds the proxy's own certificate and key.
+	WorkloadCertificate = "workload-certificate"
+)
+
+// Cluster is the cluster of a service by its pods' port: ns/name|port, as OSM named it.
+func Cluster(namespace, service string, targetPort uint16) string {
+	return namespace + "/" + service + "|" + port(targetPort)
+}
+
+// LocalCluster is the application's own port behind an inbound listener.
+func LocalCluster(namespace, service string, targetPort uint16) string {
+	return Cluster(namespace, service, targetPort) + "|local"
+}
+
+// Outbound is the listener and the route of a service's port.
+func Outbound(namespace, service string, servicePort uint16) string {
+	return "outbound/" + namespace + "/" + service + "/" + port(servicePort)
+}
+
+// Headless is the listener and the route that all headless services on a port share.
+func Headless(servicePort uint16) string { return "outbound-headless/" + port(servicePort) }
+
+// HeadlessCluster is the cluster of all headless TCP services on a port.
+func HeadlessCluster(servicePort uint16) string { return "headless|" + port(servicePort) }
+
+// InboundRoute is the route of an inbound port.
+func InboundRoute(targetPort uint16) string { return "rds-inbound." + port(targetPort) }
+
+// Endpoints is the load assignment of a service's port, limited to ServiceAccounts
+// if there are any ("ns/name,ns/name"), to meshed endpoints, and by locality.
+func Endpoints(namespace, service string, servicePort uint16, serviceAccounts string, meshedOnly bool, zone, node string) string {
+	var b strings.Builder
+	b.WriteString(Cluster(namespace, service, servicePort))
+	if serviceAccounts != "" {
+		b.WriteString("|sa=" + serviceAccounts)
+	}
+	if meshedOnly {
+		b.WriteString("|meshed")
+	}
+	if zone != "" {
+		b.WriteString("|zone=" + zone)
+	}
+	if node != "" {
+		b.WriteString("|node=" + node)
+	}
+	return b.String()
+}
+
+func port(n uint16) string { return strconv.Itoa(int(n)) }
