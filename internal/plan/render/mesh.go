@@ -1,0 +1,144 @@
+package render
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+)
+
+// MeshInput is what the objects of a mesh are drawn from.
+type MeshInput struct {
+	Mesh *operatorv1alpha1.Mesh
+	// Revision is the control plane that new pods get, RevisionName the name of its
+	// MeshRevision.
+	Revision     operatorv1alpha1.MeshRevisionSpec
+	RevisionName string
+	// TrustBundle are the mesh's roots in PEM form.
+	TrustBundle []byte
+	// OperatorNamespace is where the operator runs.
+	OperatorNamespace string
+}
+
+// Foundation returns the namespace and the MeshConfig.
+func Foundation(in MeshInput) []client.Object {
+	namespace := &corev1.Namespace{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+		ObjectMeta: in.meta("", in.Revision.Namespace, map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted",
+			// Open Service Mesh's webhooks knew the mesh's namespace by this label.
+			"name": in.Revision.Namespace,
+		}),
+	}
+	return []client.Object{namespace, meshConfig(in)}
+}
+
+// meshConfig holds only the fields that the Mesh enforces: all others are the
+// users' and are not named, so that server-side apply leaves them alone.
+func meshConfig(in MeshInput) client.Object {
+	config := &configv1alpha2.MeshConfig{
+		TypeMeta:   metav1.TypeMeta{APIVersion: configv1alpha2.GroupVersion.String(), Kind: "MeshConfig"},
+		ObjectMeta: in.meta(in.Revision.Namespace, operatorv1alpha1.MeshConfigName, nil),
+	}
+	if in.Mesh.Spec.MeshConfig != nil {
+		config.Spec = *in.Mesh.Spec.MeshConfig
+	}
+	return config
+}
+
+// Access returns the control plane's account, its bindings and who may reach it.
+func Access(in MeshInput) []client.Object {
+	ns := in.Revision.Namespace
+	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: ServiceAccount, Namespace: ns}}
+	return []client.Object{
+		&corev1.ServiceAccount{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+			ObjectMeta: in.meta(ns, ServiceAccount, nil),
+		},
+		&rbacv1.ClusterRoleBinding{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRoleBinding"},
+			ObjectMeta: in.meta("", ControllerBinding(in.Mesh.Name), nil),
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerRole},
+			Subjects:   subjects,
+		},
+		&rbacv1.RoleBinding{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"},
+			ObjectMeta: in.meta(ns, ControllerNamespaceRole, nil),
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerNamespaceRole},
+			Subjects:   subjects,
+		},
+		networkPolicy(in),
+	}
+}
+
+// networkPolicy lets everyone reach what everyone needs, and the operator alone
+// the report stream.
+func networkPolicy(in MeshInput) client.Object {
+	tcp := corev1.ProtocolTCP
+	port := func(n int32) networkingv1.NetworkPolicyPort {
+		return networkingv1.NetworkPolicyPort{Protocol: &tcp, Port: new(intstr.FromInt32(n))}
+	}
+	return &networkingv1.NetworkPolicy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
+		ObjectMeta: in.meta(in.Revision.Namespace, ControllerService, nil),
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": ControllerService, operatorv1alpha1.LabelMesh: in.Mesh.Name}},
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{Ports: []networkingv1.NetworkPolicyPort{port(XDSPort), port(InjectorPort), port(HTTPPort), port(DebugPort), port(ValidatorPort)}},
+				{
+					Ports: []networkingv1.NetworkPolicyPort{port(ReportPort)},
+					From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
+						MatchLabels: map[string]string{corev1.LabelMetadataName: in.OperatorNamespace},
+					}}},
+				},
+			},
+		},
+	}
+}
+
+// ControlPlane returns the MeshRevision and the stable Services that lead to it.
+func ControlPlane(in MeshInput) []client.Object {
+	revision := &operatorv1alpha1.MeshRevision{
+		TypeMeta:   metav1.TypeMeta{APIVersion: operatorv1alpha1.GroupVersion.String(), Kind: "MeshRevision"},
+		ObjectMeta: in.meta("", in.RevisionName, map[string]string{operatorv1alpha1.LabelRevision: in.Revision.Revision}),
+		Spec:       in.Revision,
+	}
+	return []client.Object{
+		revision,
+		in.service(ControllerService, servicePort("xds", XDSPort), servicePort("http", HTTPPort), servicePort("debug", DebugPort)),
+		in.service(InjectorService, servicePort("webhook", InjectorPort)),
+		in.service(ValidatorService, servicePort("webhook", ValidatorPort)),
+	}
+}
+
+func (in MeshInput) service(name string, ports ...corev1.ServicePort) client.Object {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: in.meta(in.Revision.Namespace, name, map[string]string{"app": name}),
+		Spec: corev1.ServiceSpec{
+			Type:           corev1.ServiceTypeClusterIP,
+			IPFamilyPolicy: new(corev1.IPFamilyPolicyPreferDualStack),
+			Selector:       controllerSelector(in.Revision),
+			Ports:          ports,
+		},
+	}
+}
+
+func servicePort(name string, number int32) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: number, TargetPort: intstr.FromInt32(number), Protocol: corev1.ProtocolTCP}
+}
+
+// controllerSelector selects the pods of one revision's control plane.
+func controllerSelector(spec operatorv1alpha1.MeshRevisionSpec) map[string]string {
+	return map[string]string{
+		"app":                          ControllerService,
+		operatorv1alpha1.LabelMesh:     spec.Mesh,
+		operatorv1alpha1.LabelRevision: spec.Revision,
+	}
+}

@@ -1,0 +1,112 @@
+package render
+
+import (
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+)
+
+// Paths of the webhooks, as Open Service Mesh served them.
+const (
+	// InjectPath takes new pods.
+	InjectPath = "/mutate-pod-creation"
+	// ValidatePath takes policies.
+	ValidatePath = "/validate"
+)
+
+// Webhooks returns the two webhook configurations of a mesh. Neither matches a
+// deletion, nor anything in the namespaces that the cluster and the mesh live in,
+// so that nothing can get stuck while the control plane is away.
+func Webhooks(in MeshInput) []client.Object {
+	return []client.Object{mutatingWebhook(in), validatingWebhook(in)}
+}
+
+// enrolled selects the namespaces that belong to the mesh.
+func enrolled(in MeshInput) *metav1.LabelSelector {
+	return &metav1.LabelSelector{
+		MatchLabels: map[string]string{operatorv1alpha1.LabelMonitoredBy: in.Mesh.Name},
+		MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: operatorv1alpha1.LabelIgnore, Operator: metav1.LabelSelectorOpDoesNotExist},
+			{Key: "control-plane", Operator: metav1.LabelSelectorOpDoesNotExist},
+			{Key: "name", Operator: metav1.LabelSelectorOpNotIn, Values: []string{in.Revision.Namespace}},
+			{
+				Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn,
+				Values: []string{in.Revision.Namespace, in.OperatorNamespace, metav1.NamespaceSystem, metav1.NamespacePublic, "kube-node-lease"},
+			},
+		},
+	}
+}
+
+func clientConfig(in MeshInput, service, path string, port int32) admissionv1.WebhookClientConfig {
+	return admissionv1.WebhookClientConfig{
+		CABundle: in.TrustBundle,
+		Service: &admissionv1.ServiceReference{
+			Namespace: in.Revision.Namespace, Name: service, Path: new(path), Port: new(port),
+		},
+	}
+}
+
+func mutatingWebhook(in MeshInput) client.Object {
+	scope := admissionv1.NamespacedScope
+	return &admissionv1.MutatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration"},
+		ObjectMeta: in.meta("", MutatingWebhook(in.Mesh.Name), map[string]string{"app": InjectorService}),
+		Webhooks: []admissionv1.MutatingWebhook{{
+			Name:                    "osm-inject.k8s.io",
+			ClientConfig:            clientConfig(in, InjectorService, InjectPath, InjectorPort),
+			FailurePolicy:           new(admissionv1.Fail),
+			MatchPolicy:             new(admissionv1.Equivalent),
+			SideEffects:             new(admissionv1.SideEffectClassNone),
+			ReinvocationPolicy:      new(admissionv1.IfNeededReinvocationPolicy),
+			TimeoutSeconds:          new(int32(10)),
+			AdmissionReviewVersions: []string{"v1"},
+			NamespaceSelector:       enrolled(in),
+			ObjectSelector:          &metav1.LabelSelector{},
+			Rules: []admissionv1.RuleWithOperations{{
+				Operations: []admissionv1.OperationType{admissionv1.Create},
+				Rule: admissionv1.Rule{
+					APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}, Scope: &scope,
+				},
+			}},
+		}},
+	}
+}
+
+func validatingWebhook(in MeshInput) client.Object {
+	scope := admissionv1.NamespacedScope
+	write := []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
+	rule := func(group, version string, resources ...string) admissionv1.RuleWithOperations {
+		return admissionv1.RuleWithOperations{Operations: write, Rule: admissionv1.Rule{
+			APIGroups: []string{group}, APIVersions: []string{version}, Resources: resources, Scope: &scope,
+		}}
+	}
+	return &admissionv1.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration"},
+		ObjectMeta: in.meta("", ValidatingWebhook(in.Mesh.Name), map[string]string{"app": ValidatorService}),
+		Webhooks: []admissionv1.ValidatingWebhook{{
+			Name:                    "osm-validator.k8s.io",
+			ClientConfig:            clientConfig(in, ValidatorService, ValidatePath, ValidatorPort),
+			FailurePolicy:           new(admissionv1.Fail),
+			MatchPolicy:             new(admissionv1.Equivalent),
+			SideEffects:             new(admissionv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(10)),
+			AdmissionReviewVersions: []string{"v1"},
+			NamespaceSelector:       enrolled(in),
+			ObjectSelector:          &metav1.LabelSelector{},
+			// An update of metadata alone, such as the removal of a finalizer, must
+			// never be held up.
+			MatchConditions: []admissionv1.MatchCondition{{
+				Name: "spec-changes", Expression: "oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec",
+			}},
+			Rules: []admissionv1.RuleWithOperations{
+				rule("policy.openservicemesh.io", "v1alpha1", "egresses", "ingressbackends", "upstreamtrafficsettings", "retries"),
+				rule("access.smi-spec.io", "v1alpha3", "traffictargets"),
+				rule("specs.smi-spec.io", "v1alpha4", "httproutegroups", "tcproutes"),
+				rule("split.smi-spec.io", "v1alpha4", "trafficsplits"),
+			},
+		}},
+	}
+}

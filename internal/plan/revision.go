@@ -1,0 +1,74 @@
+package plan
+
+import (
+	"cmp"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/release"
+)
+
+// DefaultNamespace is where the control plane runs when the Mesh does not say.
+const DefaultNamespace = "osm-system"
+
+// DefaultTrustDomain is the trust domain when the Mesh does not say.
+const DefaultTrustDomain = "cluster.local"
+
+// defaultReplicas is the number of control-plane pods when the Mesh does not say.
+const defaultReplicas = 2
+
+// MeshNamespace returns the namespace of a Mesh with its default.
+func MeshNamespace(m *operatorv1alpha1.Mesh) string {
+	return cmp.Or(m.Spec.Namespace, DefaultNamespace)
+}
+
+// RevisionObjectName is the name of the MeshRevision object of a mesh's revision.
+func RevisionObjectName(mesh, revision string) string { return mesh + "-" + revision }
+
+// Revision returns the settings of the control plane that a Mesh wants, with all
+// defaults filled in, for a release.
+func Revision(m *operatorv1alpha1.Mesh, r release.Release) operatorv1alpha1.MeshRevisionSpec {
+	spec := operatorv1alpha1.MeshRevisionSpec{
+		Mesh:        m.Name,
+		Revision:    release.RevisionName(r.Version),
+		Version:     r.Version,
+		Namespace:   MeshNamespace(m),
+		TrustDomain: cmp.Or(m.Spec.TrustDomain, DefaultTrustDomain),
+		OSMImage:    r.Images.OSM,
+		EnvoyImage:  r.Images.Envoy,
+		PullPolicy:  corev1.PullIfNotPresent,
+		Replicas:    defaultReplicas,
+		Resources:   defaultResources(),
+	}
+	if images := m.Spec.Images; images != nil {
+		spec.OSMImage = cmp.Or(images.OSM, spec.OSMImage)
+		spec.EnvoyImage = cmp.Or(images.Envoy, spec.EnvoyImage)
+		spec.PullPolicy = cmp.Or(images.PullPolicy, spec.PullPolicy)
+		spec.PullSecrets = images.PullSecrets
+	}
+	if size := m.Spec.ControlPlane; size != nil {
+		if size.Replicas != nil {
+			spec.Replicas = *size.Replicas
+		}
+		if size.Resources != nil {
+			spec.Resources = *size.Resources
+		}
+		spec.Tolerations = size.Tolerations
+		spec.NodeSelector = size.NodeSelector
+	}
+	return spec
+}
+
+func defaultResources() corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("100m"),
+			corev1.ResourceMemory: resource.MustParse("128Mi"),
+		},
+		Limits: corev1.ResourceList{
+			corev1.ResourceMemory: resource.MustParse("1Gi"),
+		},
+	}
+}
