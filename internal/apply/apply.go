@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -106,7 +107,7 @@ func (a *Applier) one(ctx context.Context, mesh string, object client.Object) (R
 		r.Outcome = Created
 	case err != nil:
 		return r, fmt.Errorf("reading %s: %w", r, err)
-	case live.GetLabels()[operatorv1alpha1.LabelMesh] == mesh:
+	case live.GetLabels()[operatorv1alpha1.LabelMesh] == mesh || sameOwner(live, desired):
 		r.Outcome = Repaired
 	case adoptable(r.GVK) && live.GetLabels()[operatorv1alpha1.LabelMesh] == "":
 		// It was there before the mesh, and stays when the mesh goes.
@@ -134,6 +135,13 @@ func (a *Applier) one(ctx context.Context, mesh string, object client.Object) (R
 		return r, fmt.Errorf("applying %s: %w", r, err)
 	}
 	return r, nil
+}
+
+// sameOwner reports whether live is controlled by the owner that desired names, by
+// UID: an object that lost its label is still the mesh's.
+func sameOwner(live, desired *unstructured.Unstructured) bool {
+	have, want := metav1.GetControllerOfNoCopy(live), metav1.GetControllerOfNoCopy(desired)
+	return have != nil && want != nil && have.UID == want.UID
 }
 
 // adoptable kinds may be there before the mesh is.

@@ -21,9 +21,9 @@ type Facts struct {
 	Others []operatorv1alpha1.Mesh
 	// TrustBundle are the mesh's roots in PEM form; empty while there are none yet.
 	TrustBundle []byte
-	// OperatorNamespace is where the operator runs, which may read report streams.
-	OperatorNamespace string
-	Catalogue         release.Catalogue
+	// OperatorNamespace is where the operator runs, OperatorServiceAccount as whom.
+	OperatorNamespace, OperatorServiceAccount string
+	Catalogue                                 release.Catalogue
 }
 
 // Plan is what should exist.
@@ -65,11 +65,12 @@ func Compute(f Facts) (Plan, error) {
 	}
 	spec := Revision(f.Mesh, r)
 	in := render.MeshInput{
-		Mesh:              f.Mesh,
-		Revision:          spec,
-		RevisionName:      RevisionObjectName(f.Mesh.Name, spec.Revision),
-		TrustBundle:       f.TrustBundle,
-		OperatorNamespace: f.OperatorNamespace,
+		Mesh:                   f.Mesh,
+		Revision:               spec,
+		RevisionName:           RevisionObjectName(f.Mesh.Name, spec.Revision),
+		TrustBundle:            f.TrustBundle,
+		OperatorNamespace:      f.OperatorNamespace,
+		OperatorServiceAccount: f.OperatorServiceAccount,
 	}
 	p := Plan{Revision: spec, Stages: []Stage{
 		{Name: "namespace", Objects: render.Foundation(in)},

@@ -21,8 +21,8 @@ type MeshInput struct {
 	RevisionName string
 	// TrustBundle are the mesh's roots in PEM form.
 	TrustBundle []byte
-	// OperatorNamespace is where the operator runs.
-	OperatorNamespace string
+	// OperatorNamespace is where the operator runs, OperatorServiceAccount as whom.
+	OperatorNamespace, OperatorServiceAccount string
 }
 
 // Foundation returns the namespace and the MeshConfig.
@@ -51,11 +51,14 @@ func meshConfig(in MeshInput) client.Object {
 	return config
 }
 
-// Access returns the control plane's account, its bindings and who may reach it.
+// Access returns what the operator may do in the mesh's namespace, the control
+// plane's account, its bindings and who may reach it.
 func Access(in MeshInput) []client.Object {
 	ns := in.Revision.Namespace
+	operator := []rbacv1.Subject{{Kind: "ServiceAccount", Name: in.OperatorServiceAccount, Namespace: in.OperatorNamespace}}
 	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: ServiceAccount, Namespace: ns}}
 	return []client.Object{
+		in.roleBinding(OperatorNamespaceRole, operator),
 		&corev1.ServiceAccount{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 			ObjectMeta: in.meta(ns, ServiceAccount, nil),
@@ -66,13 +69,18 @@ func Access(in MeshInput) []client.Object {
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerRole},
 			Subjects:   subjects,
 		},
-		&rbacv1.RoleBinding{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"},
-			ObjectMeta: in.meta(ns, ControllerNamespaceRole, nil),
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerNamespaceRole},
-			Subjects:   subjects,
-		},
+		in.roleBinding(ControllerNamespaceRole, subjects),
 		networkPolicy(in),
+	}
+}
+
+// roleBinding binds subjects in the mesh's namespace to the ClusterRole of that name.
+func (in MeshInput) roleBinding(name string, subjects []rbacv1.Subject) client.Object {
+	return &rbacv1.RoleBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"},
+		ObjectMeta: in.meta(in.Revision.Namespace, name, nil),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   subjects,
 	}
 }
 

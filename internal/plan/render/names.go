@@ -14,6 +14,9 @@ const (
 	ControllerRole = "osm-controller"
 	// ControllerNamespaceRole is the ClusterRole that it is bound to in its own namespace.
 	ControllerNamespaceRole = "osm-controller-namespace"
+	// OperatorNamespaceRole is the ClusterRole that the operator is bound to in the
+	// mesh's namespace.
+	OperatorNamespaceRole = "osm-operator-namespace"
 )
 
 // Ports of the control plane.

@@ -1,0 +1,167 @@
+// Package mesh reconciles a Mesh: it observes the cluster, has package plan decide
+// what should exist, has package apply write it, and reports. It decides nothing
+// itself.
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/apply"
+	"github.com/openservicemesh/osm-operator/internal/observe"
+	"github.com/openservicemesh/osm-operator/internal/plan"
+	"github.com/openservicemesh/osm-operator/internal/release"
+	"github.com/openservicemesh/osm-operator/internal/status"
+)
+
+// recheck is how often a Mesh is looked at although nothing happened.
+const recheck = 5 * time.Minute
+
+// Options are what a Reconciler needs; all are required.
+type Options struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// APIReader reads live.
+	APIReader client.Reader
+	Recorder  events.EventRecorder
+	Catalogue release.Catalogue
+	// Namespace is where the operator runs, ServiceAccount as whom.
+	Namespace, ServiceAccount string
+}
+
+// Reconciler makes the cluster follow Meshes.
+type Reconciler struct {
+	Options
+	applier apply.Applier
+}
+
+// New returns a Reconciler.
+func New(o Options) *Reconciler {
+	return &Reconciler{Options: o, applier: apply.Applier{Reader: o.APIReader, Writer: o.Client, Owner: operatorv1alpha1.ManagedBy}}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var m operatorv1alpha1.Mesh
+	if err := r.Client.Get(ctx, req.NamespacedName, &m); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !m.DeletionTimestamp.IsZero() {
+		return r.finalize(ctx, &m)
+	}
+	facts, err := r.observe(ctx, &m)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	p, err := plan.Compute(facts)
+	if plan.IsRefusal(err) {
+		return ctrl.Result{RequeueAfter: recheck}, r.report(ctx, &m, plan.Plan{}, refusal(err))
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if controllerutil.AddFinalizer(&m, operatorv1alpha1.Finalizer) {
+		if err := r.Client.Update(ctx, &m); err != nil {
+			return ctrl.Result{}, fmt.Errorf("adding the finalizer of Mesh %s: %w", m.Name, err)
+		}
+	}
+	applyErr := r.apply(ctx, &m, p)
+	if err := r.report(ctx, &m, p, applyProblem(applyErr)); err != nil {
+		return ctrl.Result{}, err
+	}
+	if applyErr != nil && !isForeign(applyErr) {
+		return ctrl.Result{}, applyErr
+	}
+	return ctrl.Result{RequeueAfter: recheck}, nil
+}
+
+func (r *Reconciler) observe(ctx context.Context, m *operatorv1alpha1.Mesh) (plan.Facts, error) {
+	var meshes operatorv1alpha1.MeshList
+	if err := r.Client.List(ctx, &meshes); err != nil {
+		return plan.Facts{}, fmt.Errorf("listing Meshes: %w", err)
+	}
+	f := plan.Facts{
+		Mesh: m, Others: meshes.Items, Catalogue: r.Catalogue,
+		OperatorNamespace: r.Namespace, OperatorServiceAccount: r.ServiceAccount,
+	}
+	var bundle corev1.ConfigMap
+	key := client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.TrustBundleConfigMap}
+	err := r.Client.Get(ctx, key, &bundle)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return plan.Facts{}, fmt.Errorf("reading ConfigMap %s: %w", key, err)
+	}
+	if err == nil && bundle.Labels[operatorv1alpha1.LabelMesh] == m.Name {
+		f.TrustBundle = []byte(bundle.Data[operatorv1alpha1.TrustBundleKey])
+	}
+	return f, nil
+}
+
+// apply writes the stages in order and tells of what was put back.
+func (r *Reconciler) apply(ctx context.Context, m *operatorv1alpha1.Mesh, p plan.Plan) error {
+	settled := m.Status.ObservedGeneration == m.Generation
+	for _, stage := range p.Stages {
+		results, err := r.applier.Apply(ctx, m.Name, stage.Objects...)
+		r.tell(ctx, m, results, settled)
+		if err != nil {
+			return fmt.Errorf("writing the %s: %w", stage.Name, err)
+		}
+	}
+	return nil
+}
+
+// tell records events about objects that were put back: after the spec has been
+// followed once, an object that is missing or different was changed by someone.
+func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, results []apply.Result, settled bool) {
+	for _, result := range results {
+		if result.Outcome == apply.Unchanged {
+			continue
+		}
+		logf.FromContext(ctx).Info("Wrote object", "Object", result.String(), "outcome", result.Outcome)
+		switch {
+		case result.Outcome == apply.Repaired:
+			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Repaired", "Apply", "%s was changed and has been put back", result)
+		case result.Outcome == apply.Created && settled && len(m.Status.Conditions) > 0 && m.Status.Version != "":
+			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Recreated", "Apply", "%s was missing and has been made again", result)
+		}
+	}
+}
+
+func refusal(err error) *status.Problem {
+	var taken *plan.NamespaceTakenError
+	if errors.As(err, &taken) {
+		return &status.Problem{Reason: operatorv1alpha1.ReasonNamespaceTaken, Err: err}
+	}
+	return &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: err}
+}
+
+func applyProblem(err error) *status.Problem {
+	switch {
+	case err == nil, apierrors.IsConflict(err):
+		return nil
+	case isForeign(err):
+		return &status.Problem{Reason: operatorv1alpha1.ReasonForeignObject, Err: err}
+	default:
+		return &status.Problem{Reason: operatorv1alpha1.ReasonApplyFailed, Err: err}
+	}
+}
+
+func isForeign(err error) bool {
+	var foreign *apply.ForeignError
+	return errors.As(err, &foreign)
+}
+
+// pods reads the pods of a mesh; unknown is told by a negative count.
+func (r *Reconciler) pods(ctx context.Context, m *operatorv1alpha1.Mesh) (observe.Pods, error) {
+	return observe.ReadPods(ctx, r.Client, m.Name)
+}

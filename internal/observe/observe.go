@@ -1,0 +1,133 @@
+// Package observe reads the cluster for the operator and returns plain facts: how
+// far a control plane is rolled out, which pods have a sidecar, what the proxies
+// told. A fact that could not be read is an error or unknown, never zero.
+package observe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+)
+
+// ControlPlane is how far a control plane's Deployment is rolled out.
+type ControlPlane struct {
+	// Found says that the Deployment exists.
+	Found bool
+	// Observed says that the Deployment's controller has seen its newest spec; the
+	// counts speak of an older one otherwise.
+	Observed bool
+	// Wanted, Updated, Total and Available count pods.
+	Wanted, Updated, Total, Available int32
+	// Stuck is why the roll-out does not go on, empty if it does.
+	Stuck string
+}
+
+// RolledOut reports whether all wanted pods run the newest spec and are available,
+// and no other pod is left.
+func (c ControlPlane) RolledOut() bool {
+	return c.Found && c.Observed && c.Updated == c.Wanted && c.Total == c.Wanted && c.Available == c.Wanted
+}
+
+// ReadControlPlane reads a Deployment.
+func ReadControlPlane(ctx context.Context, r client.Reader, key client.ObjectKey) (ControlPlane, error) {
+	var d appsv1.Deployment
+	if err := r.Get(ctx, key, &d); err != nil {
+		if apierrors.IsNotFound(err) {
+			return ControlPlane{}, nil
+		}
+		return ControlPlane{}, fmt.Errorf("reading Deployment %s: %w", key, err)
+	}
+	c := ControlPlane{
+		Found:     true,
+		Observed:  d.Status.ObservedGeneration >= d.Generation,
+		Wanted:    1,
+		Updated:   d.Status.UpdatedReplicas,
+		Total:     d.Status.Replicas,
+		Available: d.Status.AvailableReplicas,
+	}
+	if d.Spec.Replicas != nil {
+		c.Wanted = *d.Spec.Replicas
+	}
+	for _, condition := range d.Status.Conditions {
+		failing := condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse ||
+			condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue
+		if failing {
+			c.Stuck = condition.Reason + ": " + condition.Message
+		}
+	}
+	return c, nil
+}
+
+// Pods are the pods of a mesh that have its sidecar and have not ended.
+type Pods struct {
+	// Names are namespace/name, sorted.
+	Names []string
+	// ByRevision counts them by the revision that injected them.
+	ByRevision map[string]int32
+}
+
+// ReadPods lists the pods that a mesh has injected. The reader's cache holds no
+// pods that have ended.
+func ReadPods(ctx context.Context, r client.Reader, mesh string) (Pods, error) {
+	var list corev1.PodList
+	if err := r.List(ctx, &list, client.MatchingLabels{operatorv1alpha1.LabelInjectedBy: mesh}); err != nil {
+		return Pods{}, fmt.Errorf("listing the pods of Mesh %s: %w", mesh, err)
+	}
+	pods := Pods{ByRevision: map[string]int32{}}
+	for i := range list.Items {
+		p := &list.Items[i]
+		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		pods.Names = append(pods.Names, p.Namespace+"/"+p.Name)
+		pods.ByRevision[p.Labels[operatorv1alpha1.LabelInjectedRevision]]++
+	}
+	slices.Sort(pods.Names)
+	return pods, nil
+}
+
+// Replica is one pod of a control plane and where its report stream is.
+type Replica struct {
+	Name, Address string
+}
+
+// ReadReplicas lists the control-plane pods that the EndpointSlices of a Service
+// name and that serve, with the address of the named port.
+func ReadReplicas(ctx context.Context, r client.Reader, service client.ObjectKey, port int32) ([]Replica, error) {
+	var list discoveryv1.EndpointSliceList
+	err := r.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the replicas of %s: %w", service, err)
+	}
+	seen := map[string]Replica{}
+	for i := range list.Items {
+		slice := &list.Items[i]
+		for _, e := range slice.Endpoints {
+			serving := e.Conditions.Serving == nil || *e.Conditions.Serving
+			if !serving || e.TargetRef == nil || len(e.Addresses) == 0 {
+				continue
+			}
+			// A dual-stack pod is in two slices; either address does.
+			if _, ok := seen[e.TargetRef.Name]; !ok || slice.AddressType == discoveryv1.AddressTypeIPv4 {
+				seen[e.TargetRef.Name] = Replica{Name: e.TargetRef.Name, Address: net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(port)))}
+			}
+		}
+	}
+	out := make([]Replica, 0, len(seen))
+	for _, replica := range seen {
+		out = append(out, replica)
+	}
+	slices.SortFunc(out, func(a, b Replica) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}

@@ -1,0 +1,97 @@
+package status
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+)
+
+// Problem is why a Mesh cannot be followed, with the reason for its conditions.
+type Problem struct {
+	Reason string
+	Err    error
+	// Waiting says that the problem is expected to pass without a person.
+	Waiting bool
+}
+
+// MeshFacts are what the conditions of a Mesh are made from.
+type MeshFacts struct {
+	Generation int64
+	// Problem is set if the Mesh could not be planned or written.
+	Problem *Problem
+	// Revision are the conditions of the current MeshRevision; nil if there is none.
+	Revision []metav1.Condition
+	// RevisionSeen says that the MeshRevision's status speaks of its newest spec.
+	RevisionSeen bool
+	// WaitingFor says what is missing, empty if nothing is.
+	WaitingFor string
+	// Deleting says that the Mesh is being deleted, Blocking by how many pods that is held.
+	Deleting bool
+	Blocking int
+}
+
+// Mesh returns the conditions of a Mesh.
+func Mesh(f MeshFacts) []metav1.Condition {
+	if f.Deleting {
+		return deleting(f)
+	}
+	if f.Problem != nil {
+		return refused(f)
+	}
+	if f.WaitingFor != "" || f.Revision == nil || !f.RevisionSeen {
+		message := "writing what the spec asks for"
+		if f.WaitingFor != "" {
+			message = "waiting for " + f.WaitingFor
+		}
+		return []metav1.Condition{
+			condition(operatorv1alpha1.ConditionReady, statusOf(f.Revision, operatorv1alpha1.ConditionReady, metav1.ConditionFalse), operatorv1alpha1.ReasonApplying, message, f.Generation),
+			condition(operatorv1alpha1.ConditionProgressing, metav1.ConditionTrue, operatorv1alpha1.ReasonApplying, message, f.Generation),
+			condition(operatorv1alpha1.ConditionDegraded, metav1.ConditionFalse, operatorv1alpha1.ReasonHealthy, "nothing needs attention", f.Generation),
+		}
+	}
+	out := make([]metav1.Condition, 0, len(f.Revision))
+	for _, c := range f.Revision {
+		out = append(out, condition(c.Type, c.Status, c.Reason, c.Message, f.Generation))
+	}
+	return out
+}
+
+func statusOf(conditions []metav1.Condition, kind string, otherwise metav1.ConditionStatus) metav1.ConditionStatus {
+	for _, c := range conditions {
+		if c.Type == kind {
+			return c.Status
+		}
+	}
+	return otherwise
+}
+
+// refused keeps Ready as it was: what ran before goes on running.
+func refused(f MeshFacts) []metav1.Condition {
+	message := f.Problem.Err.Error()
+	degraded, progressing := metav1.ConditionTrue, metav1.ConditionFalse
+	if f.Problem.Waiting {
+		degraded, progressing = metav1.ConditionFalse, metav1.ConditionTrue
+	}
+	return []metav1.Condition{
+		condition(operatorv1alpha1.ConditionReady, statusOf(f.Revision, operatorv1alpha1.ConditionReady, metav1.ConditionFalse), f.Problem.Reason, message, f.Generation),
+		condition(operatorv1alpha1.ConditionProgressing, progressing, f.Problem.Reason, message, f.Generation),
+		condition(operatorv1alpha1.ConditionDegraded, degraded, f.Problem.Reason, message, f.Generation),
+	}
+}
+
+func deleting(f MeshFacts) []metav1.Condition {
+	reason, message := operatorv1alpha1.ReasonDeleting, "the mesh is being deleted"
+	held := metav1.ConditionFalse
+	if f.Blocking > 0 {
+		reason = operatorv1alpha1.ReasonWaitingForWorkloads
+		message = fmt.Sprintf("%d pods still have the sidecar: take their namespaces out of the mesh and restart them, or set spec.deletionPolicy to Orphan", f.Blocking)
+		held = metav1.ConditionTrue
+	}
+	return []metav1.Condition{
+		condition(operatorv1alpha1.ConditionReady, statusOf(f.Revision, operatorv1alpha1.ConditionReady, metav1.ConditionFalse), reason, message, f.Generation),
+		condition(operatorv1alpha1.ConditionProgressing, metav1.ConditionTrue, reason, message, f.Generation),
+		condition(operatorv1alpha1.ConditionDegraded, held, reason, message, f.Generation),
+	}
+}
