@@ -46,7 +46,8 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 			t.Errorf("%s has no package comment", dir)
 		case len(d.comments) > 1:
 			t.Errorf("%s has %d package comments, want one", dir, len(d.comments))
-		case !strings.HasPrefix(d.comments[0], "Package "+d.name+" ") && !(d.name == "main" && strings.HasPrefix(d.comments[0], "Command ")):
+		case d.name == "main" && strings.HasPrefix(d.comments[0], "Command "):
+		case !strings.HasPrefix(d.comments[0], "Package "+d.name+" "):
 			t.Errorf("the package comment of %s does not start with %q", dir, "Package "+d.name)
 		}
 	}

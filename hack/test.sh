@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Runs the tests. What a kind of test needs is made first; where it cannot be made the
+# run fails, and a test that is skipped for want of it fails the run.
+#
+# Usage: test.sh unit|race|apiserver|e2e|bench [go test flags...]
+set -euo pipefail
+# shellcheck source=hack/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+logs=${OSM_TEST_LOGS:-$root/dist/test}
+mkdir -p "$logs"
+
+# report shows the results of a run of go test; its first argument says for want of
+# what tests may be skipped, since another kind of run has it.
+report() {
+  local name=$1 may_skip=$2
+  "$reporter" -may-skip "$may_skip" -log "$logs/$name.log"
+}
+
+build_reporter() {
+  reporter=$(mktemp -d)/testreport
+  trap 'rm -rf "$(dirname "$reporter")"' EXIT
+  (cd hack/tools && go build -o "$reporter" ./testreport)
+}
+
+# use_envoy sets OSM_TEST_ENVOY to a real Envoy.
+use_envoy() {
+  if [ -z "${OSM_TEST_ENVOY:-}" ]; then
+    OSM_TEST_ENVOY=$(cd hack/images && go run . envoy-path)
+    export OSM_TEST_ENVOY
+  fi
+  "$OSM_TEST_ENVOY" --version >/dev/null || die "OSM_TEST_ENVOY=$OSM_TEST_ENVOY is no Envoy that runs here"
+}
+
+# use_apiserver sets KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd.
+use_apiserver() {
+  if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
+    KUBEBUILDER_ASSETS=$(cluster_path)
+    export KUBEBUILDER_ASSETS
+  fi
+  local binary
+  for binary in kube-apiserver etcd; do
+    [ -x "$KUBEBUILDER_ASSETS/$binary" ] || die "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS has no $binary"
+  done
+}
+
+# packages_with lists the packages whose tests name one of these words.
+packages_with() {
+  grep -rlE "$1" --include='*_test.go' . | grep -v -e '^./hack/' -e '^./test/e2e/' -e '^./internal/testkit/arch/' | xargs -rn1 dirname | sort -u
+}
+
+unit() {
+  use_envoy
+  say "unit tests"
+  go test -json "$@" ./... | report unit 'OSM_E2E|KUBEBUILDER_ASSETS'
+  local module
+  for module in $(modules); do
+    [ "$module" = . ] && continue
+    say "unit tests of $module"
+    (cd "$module" && go test -json "$@" ./...) | report "unit-$(basename "$module")" 'OSM_E2E|OSM_CLUSTER_TEST'
+  done
+}
+
+# race repeats the tests of what runs goroutines, under the race detector.
+race() {
+  local packages
+  mapfile -t packages < <(grep -rlE '^\s+(go |.*\bsync\.)' --include='*.go' internal controllers | grep -v -e internal/testkit -e '\.pb\.go' | xargs -rn1 dirname | sort -u | sed 's,^,./,')
+  use_envoy
+  say "tests of ${#packages[@]} packages under the race detector"
+  CGO_ENABLED=1 go test -race -json "$@" "${packages[@]}" | report race 'OSM_E2E|KUBEBUILDER_ASSETS|root'
+}
+
+apiserver() {
+  local packages
+  mapfile -t packages < <(packages_with 'KUBEBUILDER_ASSETS|testkit/apiserver|envtest')
+  [ ${#packages[@]} -gt 0 ] || die "no test asks for an API server"
+  use_envoy
+  use_apiserver
+  say "tests with a real API server"
+  go test -json -p 1 "$@" "${packages[@]}" | report apiserver 'OSM_E2E'
+}
+
+e2e() {
+  use_cluster
+  use_kubectl
+  hack/images.sh load
+  say "end-to-end tests on the cluster of $KUBECONFIG"
+  OSM_E2E=1 go test -json -count=1 -timeout 40m "$@" ./test/e2e/... | report e2e ''
+}
+
+bench() {
+  use_envoy
+  mkdir -p dist
+  say "benchmarks"
+  go test -run '^$' -bench . -benchmem "$@" ./internal/... ./test/bench/... | tee dist/bench.txt
+}
+
+kind=${1:-unit}
+shift || true
+case $kind in
+  unit | race | apiserver | e2e | bench)
+    build_reporter
+    "$kind" "$@"
+    ;;
+  *) die "unknown kind of test $kind" ;;
+esac
