@@ -1,0 +1,173 @@
+package inject
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/identity"
+	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
+)
+
+// Pod returns a pod with the sidecar. uuid is the mark of a pod that has none yet.
+// A pod that was injected before is taken back first, so that the result is the
+// same, and containers that other webhooks added since are looked at too. The error
+// is for the person who made the pod.
+func Pod(pod *corev1.Pod, ns Namespace, c Config, uuid types.UID) (*corev1.Pod, error) {
+	if id := pod.Labels[operatorv1alpha1.LabelProxyUUID]; Injected(pod) && id != "" {
+		uuid = types.UID(id)
+	}
+	out, err := Remove(pod)
+	if err != nil {
+		return nil, err
+	}
+	if err := acceptable(out); err != nil {
+		return nil, err
+	}
+	scrape, err := metricsEnabled(ns)
+	if err != nil {
+		return nil, err
+	}
+	lists, err := exclusions(out, c)
+	if err != nil {
+		return nil, err
+	}
+	before, err := json.Marshal(remember(out))
+	if err != nil {
+		return nil, fmt.Errorf("remembering the pod as it was: %w", err)
+	}
+	rewrite := newRewriter()
+	for _, container := range probed(out) {
+		if err := rewrite.container(container); err != nil {
+			return nil, err
+		}
+	}
+	if err := drain(out); err != nil {
+		return nil, err
+	}
+	files, err := documents(c, rewrite.probes)
+	if err != nil {
+		return nil, err
+	}
+	annotate(out, c, string(before), files, scrape)
+	label(out, c, string(uuid))
+	own := []corev1.Container{initContainer(c, lists), proxyContainer(out, ns, c)}
+	out.Spec.InitContainers = append(own, out.Spec.InitContainers...)
+	out.Spec.Volumes = append(out.Spec.Volumes, volumes(c)...)
+	return out, nil
+}
+
+// acceptable refuses pods that claim what is the sidecar's: such a pod could take
+// part in the mesh without being held to its rules.
+func acceptable(pod *corev1.Pod) error {
+	var errs []error
+	check := func(containers []corev1.Container) {
+		for _, c := range containers {
+			if c.Name == ProxyContainer || c.Name == InitContainer {
+				errs = append(errs, fmt.Errorf("container name %s is the mesh's: give the container another name", c.Name))
+			}
+			if s := c.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == ProxyUID {
+				errs = append(errs, fmt.Errorf("container %s runs as user %d, which is the sidecar's: choose another runAsUser", c.Name, ProxyUID))
+			}
+			for _, p := range c.Ports {
+				if p.ContainerPort >= 15000 && p.ContainerPort <= 15999 && reserved(p.ContainerPort) {
+					errs = append(errs, fmt.Errorf("container %s uses port %d, which is the sidecar's: choose another port", c.Name, p.ContainerPort))
+				}
+			}
+		}
+	}
+	check(pod.Spec.InitContainers)
+	check(pod.Spec.Containers)
+	if s := pod.Spec.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == ProxyUID {
+		errs = append(errs, fmt.Errorf("the pod runs as user %d, which is the sidecar's: choose another runAsUser", ProxyUID))
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Name == identityVolume || v.Name == trustVolume || v.Name == bootstrapVolume {
+			errs = append(errs, fmt.Errorf("volume name %s is the mesh's: give the volume another name", v.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reserved reports whether the sidecar listens on a port.
+func reserved(port int32) bool {
+	switch port {
+	case 15000, 15001, 15003, 15010, 15905, hookPort, livenessPort, readinessPort, startupPort, tcpCheckPort:
+		return true
+	default:
+		return port >= firstFreePort && port <= lastFreePort
+	}
+}
+
+// documents are the files that the sidecar starts from; nothing in them is secret.
+func documents(c Config, probes []bootstrap.Probe) (map[string]string, error) {
+	boot, err := bootstrap.Build(bootstrap.Config{
+		ControlPlaneHost: c.ControlPlane,
+		ControlPlanePort: 15128,
+		ControlPlaneID:   identity.ControlPlane(c.TrustDomain, c.Mesh, c.Revision),
+		Probes:           probes,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("building the sidecar's bootstrap: %w", err)
+	}
+	certificate, err := bootstrap.CertificateDocument()
+	if err != nil {
+		return nil, fmt.Errorf("building the sidecar's certificate document: %w", err)
+	}
+	validation, err := bootstrap.ValidationDocument()
+	if err != nil {
+		return nil, fmt.Errorf("building the sidecar's validation document: %w", err)
+	}
+	return map[string]string{
+		bootstrapAnnotation: string(boot), certificateAnnotation: string(certificate), validationAnnotation: string(validation),
+	}, nil
+}
+
+func annotate(pod *corev1.Pod, c Config, before string, files map[string]string, scrape bool) {
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	for key, content := range files {
+		pod.Annotations[key] = content
+	}
+	pod.Annotations[originalAnnotation] = before
+	pod.Annotations[operatorv1alpha1.AnnotationRevision] = c.Revision
+	if !has(pod.Annotations, defaultContainerAnnotation) && len(pod.Spec.Containers) > 0 {
+		pod.Annotations[defaultContainerAnnotation] = pod.Spec.Containers[0].Name
+	}
+	if scrape {
+		pod.Annotations[scrapeAnnotation] = "true"
+		pod.Annotations[scrapePortAnnotation] = "15010"
+		pod.Annotations[scrapePathAnnotation] = "/stats/prometheus"
+	}
+}
+
+func label(pod *corev1.Pod, c Config, uuid string) {
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	pod.Labels[operatorv1alpha1.LabelInjectedBy] = c.Mesh
+	pod.Labels[operatorv1alpha1.LabelInjectedRevision] = c.Revision
+	pod.Labels[operatorv1alpha1.LabelProxyUUID] = uuid
+}
+
+// serviceAccount is the account that a pod runs as.
+func serviceAccount(pod *corev1.Pod) string {
+	if pod.Spec.ServiceAccountName == "" {
+		return "default"
+	}
+	return pod.Spec.ServiceAccountName
+}
+
+func join[T any](list []T, text func(T) string) string {
+	parts := make([]string, 0, len(list))
+	for _, item := range list {
+		parts = append(parts, text(item))
+	}
+	return strings.Join(parts, ",")
+}
