@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+)
+
+// value puts a Helm value of Open Service Mesh's chart where it now belongs.
+type value func(m *operatorv1alpha1.Mesh, text string) error
+
+// meshFromValues returns the Mesh that values of Open Service Mesh's chart describe.
+func meshFromValues(name, namespace string, set []string) (*operatorv1alpha1.Mesh, error) {
+	m := &operatorv1alpha1.Mesh{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       operatorv1alpha1.MeshSpec{Namespace: namespace},
+	}
+	known := values()
+	image := map[string]string{}
+	for _, entry := range splitSet(set) {
+		key, text, ok := strings.Cut(entry, "=")
+		if !ok {
+			return nil, fmt.Errorf("--set %s: give key=value", entry)
+		}
+		key = strings.TrimSpace(key)
+		if part, isImage := strings.CutPrefix(key, "osm.image."); isImage && (part == "registry" || part == "tag") {
+			image[part] = text
+			continue
+		}
+		put, ok := known[key]
+		if !ok {
+			return nil, fmt.Errorf("--set %s: %s", key, whereItWent(key))
+		}
+		if err := put(m, text); err != nil {
+			return nil, fmt.Errorf("--set %s: %w", key, err)
+		}
+	}
+	if len(image) > 0 {
+		registry, tag := image["registry"], image["tag"]
+		if registry == "" || tag == "" {
+			return nil, fmt.Errorf("--set osm.image: give both osm.image.registry and osm.image.tag")
+		}
+		images(m).OSM = registry + "/osm:" + tag
+	}
+	return m, nil
+}
+
+// splitSet separates a=1,b=2 as Helm does: a comma begins a new value if a key and
+// an equals sign follow.
+func splitSet(set []string) []string {
+	var out []string
+	for _, s := range set {
+		for part := range strings.SplitSeq(s, ",") {
+			if len(out) > 0 && !strings.Contains(part, "=") {
+				out[len(out)-1] += "," + part
+				continue
+			}
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// whereItWent says what stands for a value that has no place here.
+func whereItWent(key string) string {
+	gone := []struct{ prefix, text string }{
+		{"osm.vault", "Vault is not offered yet: only the built-in certificate authority is"},
+		{"osm.certmanager", "cert-manager is not offered yet: only the built-in certificate authority is"},
+		{"osm.deploy", "add-ons are not installed by the mesh: install Prometheus, Grafana or Jaeger from their own projects"},
+		{"osm.prometheus", "add-ons are not installed by the mesh: install Prometheus from its own project"},
+		{"osm.grafana", "add-ons are not installed by the mesh: install Grafana from its own project"},
+		{"osm.fluentBit", "logs are not collected by the mesh: they are on standard output"},
+		{"osm.enableFluentbit", "logs are not collected by the mesh: they are on standard output"},
+		{"osm.injector", "there is no separate injector: the control plane injects; see osm.osmController"},
+		{"osm.osmBootstrap", "there is no bootstrap: the operator installs the mesh"},
+		{"osm.enableReconciler", "drift is always repaired"},
+		{"osm.sidecarWindowsImage", "Windows nodes are not supported"},
+		{"osm.curlImage", "it is not needed any more"},
+		{"contour", "ingress controllers are not installed by the mesh"},
+	}
+	for _, g := range gone {
+		if strings.HasPrefix(key, g.prefix) {
+			return g.text
+		}
+	}
+	known := make([]string, 0, len(values()))
+	for k := range values() {
+		known = append(known, k)
+	}
+	slices.Sort(known)
+	return "unknown value; known are " + strings.Join(known, ", ")
+}
+
+func values() map[string]value {
+	return map[string]value{
+		"osm.enablePermissiveTrafficPolicy":      boolean(func(m *operatorv1alpha1.Mesh) **bool { return &traffic(m).EnablePermissiveTrafficPolicyMode }),
+		"osm.enableEgress":                       boolean(func(m *operatorv1alpha1.Mesh) **bool { return &traffic(m).EnableEgress }),
+		"osm.enableDebugServer":                  boolean(func(m *operatorv1alpha1.Mesh) **bool { return &observability(m).EnableDebugServer }),
+		"osm.enablePrivilegedInitContainer":      boolean(func(m *operatorv1alpha1.Mesh) **bool { return &sidecar(m).EnablePrivilegedInitContainer }),
+		"osm.tracing.enable":                     boolean(func(m *operatorv1alpha1.Mesh) **bool { return &tracing(m).Enable }),
+		"osm.envoyLogLevel":                      text(func(m *operatorv1alpha1.Mesh) *string { return &sidecar(m).LogLevel }),
+		"osm.controllerLogLevel":                 text(func(m *operatorv1alpha1.Mesh) *string { return &observability(m).OSMLogLevel }),
+		"osm.localProxyMode":                     text(func(m *operatorv1alpha1.Mesh) *string { return &sidecar(m).LocalProxyMode }),
+		"osm.configResyncInterval":               text(func(m *operatorv1alpha1.Mesh) *string { return &sidecar(m).ConfigResyncInterval }),
+		"osm.sidecarImage":                       text(func(m *operatorv1alpha1.Mesh) *string { return &images(m).Envoy }),
+		"osm.trustDomain":                        text(func(m *operatorv1alpha1.Mesh) *string { return &m.Spec.TrustDomain }),
+		"osm.osmNamespace":                       text(func(m *operatorv1alpha1.Mesh) *string { return &m.Spec.Namespace }),
+		"osm.meshName":                           text(func(m *operatorv1alpha1.Mesh) *string { return &m.Name }),
+		"osm.tracing.address":                    text(func(m *operatorv1alpha1.Mesh) *string { return &tracing(m).Address }),
+		"osm.tracing.endpoint":                   text(func(m *operatorv1alpha1.Mesh) *string { return &tracing(m).Endpoint }),
+		"osm.tracing.port":                       number(func(m *operatorv1alpha1.Mesh) *int { return &tracing(m).Port }),
+		"osm.certificateProvider.certKeyBitSize": number(func(m *operatorv1alpha1.Mesh) *int { return &certificate(m).CertKeyBitSize }),
+		"osm.certificateProvider.serviceCertValidityDuration": text(func(m *operatorv1alpha1.Mesh) *string {
+			return &certificate(m).ServiceCertValidityDuration
+		}),
+		"osm.certificateProvider.kind":      builtInOnly,
+		"osm.outboundIPRangeExclusionList":  texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).OutboundIPRangeExclusionList }),
+		"osm.outboundIPRangeInclusionList":  texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).OutboundIPRangeInclusionList }),
+		"osm.networkInterfaceExclusionList": texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).NetworkInterfaceExclusionList }),
+		"osm.outboundPortExclusionList":     numbers(func(m *operatorv1alpha1.Mesh) *[]int { return &traffic(m).OutboundPortExclusionList }),
+		"osm.inboundPortExclusionList":      numbers(func(m *operatorv1alpha1.Mesh) *[]int { return &traffic(m).InboundPortExclusionList }),
+		"osm.maxDataPlaneConnections": func(m *operatorv1alpha1.Mesh, s string) error {
+			n, err := strconv.Atoi(s)
+			if err != nil {
+				return fmt.Errorf("%q is not a whole number", s)
+			}
+			sidecar(m).MaxDataPlaneConnections = &n
+			return nil
+		},
+		"osm.osmController.replicaCount": func(m *operatorv1alpha1.Mesh, s string) error {
+			n, err := strconv.ParseInt(s, 10, 32)
+			if err != nil {
+				return fmt.Errorf("%q is not a whole number", s)
+			}
+			controlPlane(m).Replicas = new(int32(n))
+			return nil
+		},
+		"osm.image.pullPolicy": func(m *operatorv1alpha1.Mesh, s string) error {
+			images(m).PullPolicy = corev1.PullPolicy(s)
+			return nil
+		},
+		"osm.featureFlags.enableWASMStats":               boolean(func(m *operatorv1alpha1.Mesh) **bool { return &flags(m).EnableWASMStats }),
+		"osm.featureFlags.enableEgressPolicy":            boolean(func(m *operatorv1alpha1.Mesh) **bool { return &flags(m).EnableEgressPolicy }),
+		"osm.featureFlags.enableIngressBackendPolicy":    boolean(func(m *operatorv1alpha1.Mesh) **bool { return &flags(m).EnableIngressBackendPolicy }),
+		"osm.featureFlags.enableEnvoyActiveHealthChecks": boolean(func(m *operatorv1alpha1.Mesh) **bool { return &flags(m).EnableEnvoyActiveHealthChecks }),
+		"osm.featureFlags.enableRetryPolicy":             boolean(func(m *operatorv1alpha1.Mesh) **bool { return &flags(m).EnableRetryPolicy }),
+	}
+}
+
+func builtInOnly(_ *operatorv1alpha1.Mesh, s string) error {
+	if s != "tresor" {
+		return fmt.Errorf("%q is not offered yet: only the built-in certificate authority, tresor, is", s)
+	}
+	return nil
+}
+
+func boolean(field func(*operatorv1alpha1.Mesh) **bool) value {
+	return func(m *operatorv1alpha1.Mesh, s string) error {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", s)
+		}
+		*field(m) = &b
+		return nil
+	}
+}
+
+func text(field func(*operatorv1alpha1.Mesh) *string) value {
+	return func(m *operatorv1alpha1.Mesh, s string) error {
+		*field(m) = s
+		return nil
+	}
+}
+
+func number(field func(*operatorv1alpha1.Mesh) *int) value {
+	return func(m *operatorv1alpha1.Mesh, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", s)
+		}
+		*field(m) = n
+		return nil
+	}
+}
+
+func texts(field func(*operatorv1alpha1.Mesh) *[]string) value {
+	return func(m *operatorv1alpha1.Mesh, s string) error {
+		*field(m) = list(s)
+		return nil
+	}
+}
+
+func numbers(field func(*operatorv1alpha1.Mesh) *[]int) value {
+	return func(m *operatorv1alpha1.Mesh, s string) error {
+		out := []int{}
+		for _, item := range list(s) {
+			n, err := strconv.Atoi(item)
+			if err != nil {
+				return fmt.Errorf("%q is not a whole number", item)
+			}
+			out = append(out, n)
+		}
+		*field(m) = out
+		return nil
+	}
+}
+
+// list reads a list as Helm writes it: {a,b}.
+func list(s string) []string {
+	s = strings.TrimSuffix(strings.TrimPrefix(s, "{"), "}")
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+func meshConfig(m *operatorv1alpha1.Mesh) *configv1alpha2.MeshConfigSpec {
+	return ensure(&m.Spec.MeshConfig)
+}
+func traffic(m *operatorv1alpha1.Mesh) *configv1alpha2.TrafficSpec {
+	return ensure(&meshConfig(m).Traffic)
+}
+func sidecar(m *operatorv1alpha1.Mesh) *configv1alpha2.SidecarSpec {
+	return ensure(&meshConfig(m).Sidecar)
+}
+func flags(m *operatorv1alpha1.Mesh) *configv1alpha2.FeatureFlags {
+	return ensure(&meshConfig(m).FeatureFlags)
+}
+func certificate(m *operatorv1alpha1.Mesh) *configv1alpha2.CertificateSpec {
+	return ensure(&meshConfig(m).Certificate)
+}
+
+func observability(m *operatorv1alpha1.Mesh) *configv1alpha2.ObservabilitySpec {
+	return ensure(&meshConfig(m).Observability)
+}
+func tracing(m *operatorv1alpha1.Mesh) *configv1alpha2.TracingSpec {
+	return ensure(&observability(m).Tracing)
+}
+func images(m *operatorv1alpha1.Mesh) *operatorv1alpha1.Images { return ensure(&m.Spec.Images) }
+func controlPlane(m *operatorv1alpha1.Mesh) *operatorv1alpha1.ControlPlane {
+	return ensure(&m.Spec.ControlPlane)
+}
+
+// ensure returns what a pointer points to, and makes it first if it points nowhere.
+func ensure[T any](p **T) *T {
+	if *p == nil {
+		*p = new(T)
+	}
+	return *p
+}
