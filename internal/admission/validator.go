@@ -1,0 +1,75 @@
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
+	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
+	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
+	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
+)
+
+// Validator refuses policies that can never mean anything, with a sentence that
+// says what to do. What depends on other objects is accepted here and told in
+// status, since objects come in any order.
+type Validator struct {
+	// Answered is told of each answer; it may be nil.
+	Answered func(kind string, success bool)
+}
+
+// Handle implements admission.Handler.
+func (v *Validator) Handle(_ context.Context, req admission.Request) admission.Response {
+	response := validate(req)
+	if v.Answered != nil {
+		v.Answered(req.Kind.Kind, response.Allowed)
+	}
+	return response
+}
+
+func validate(req admission.Request) admission.Response {
+	check, known := checks()[req.Kind.Kind]
+	if !known {
+		return admission.Allowed("not validated")
+	}
+	warnings, err := check(req.Object.Raw)
+	var undecodable *json.SyntaxError
+	switch {
+	case errors.As(err, &undecodable):
+		return admission.Errored(http.StatusBadRequest, fmt.Errorf("osm: decoding %s: %w", req.Kind.Kind, err))
+	case err != nil:
+		return admission.Errored(http.StatusUnprocessableEntity, fmt.Errorf("osm: %s %s/%s: %w", req.Kind.Kind, req.Namespace, req.Name, err))
+	default:
+		return admission.Allowed("").WithWarnings(warnings...)
+	}
+}
+
+// check decodes an object and says what is wrong with it.
+type check func(raw []byte) (warnings []string, err error)
+
+func checks() map[string]check {
+	return map[string]check{
+		"TrafficTarget":          decoded(func(o *accessv1alpha3.TrafficTarget) ([]string, error) { return trafficTarget(o) }),
+		"HTTPRouteGroup":         decoded(func(o *specsv1alpha4.HTTPRouteGroup) ([]string, error) { return nil, httpRouteGroup(o) }),
+		"TCPRoute":               decoded(func(o *specsv1alpha4.TCPRoute) ([]string, error) { return nil, tcpRoute(o) }),
+		"TrafficSplit":           decoded(func(o *splitv1alpha4.TrafficSplit) ([]string, error) { return trafficSplit(o) }),
+		"Egress":                 decoded(func(o *policyv1alpha1.Egress) ([]string, error) { return nil, egress(o) }),
+		"IngressBackend":         decoded(func(o *policyv1alpha1.IngressBackend) ([]string, error) { return nil, ingressBackend(o) }),
+		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) { return upstreamTrafficSetting(o), nil }),
+	}
+}
+
+func decoded[T any](f func(*T) ([]string, error)) check {
+	return func(raw []byte) ([]string, error) {
+		o := new(T)
+		if err := json.Unmarshal(raw, o); err != nil {
+			return nil, fmt.Errorf("decoding the object: %w", err)
+		}
+		return f(o)
+	}
+}
