@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
@@ -19,6 +20,7 @@ import (
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/apply"
+	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/observe"
 	"github.com/openservicemesh/osm-operator/internal/plan"
 	"github.com/openservicemesh/osm-operator/internal/release"
@@ -95,14 +97,13 @@ func (r *Reconciler) observe(ctx context.Context, m *operatorv1alpha1.Mesh) (pla
 		Mesh: m, Others: meshes.Items, Catalogue: r.Catalogue,
 		OperatorNamespace: r.Namespace, OperatorServiceAccount: r.ServiceAccount,
 	}
-	var bundle corev1.ConfigMap
-	key := client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.TrustBundleConfigMap}
-	err := r.Client.Get(ctx, key, &bundle)
+	var bundle certificatesv1.ClusterTrustBundle
+	err := r.Client.Get(ctx, client.ObjectKey{Name: identity.TrustBundleName(m.Name)}, &bundle)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return plan.Facts{}, fmt.Errorf("reading ConfigMap %s: %w", key, err)
+		return plan.Facts{}, fmt.Errorf("reading the trust bundle of Mesh %s: %w", m.Name, err)
 	}
 	if err == nil && bundle.Labels[operatorv1alpha1.LabelMesh] == m.Name {
-		f.TrustBundle = []byte(bundle.Data[operatorv1alpha1.TrustBundleKey])
+		f.TrustBundle = []byte(bundle.Spec.TrustBundle)
 	}
 	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -25,7 +26,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&operatorv1alpha1.Mesh{}, handler.EnqueueRequestsFromMapFunc(r.allMeshes)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel(operatorv1alpha1.LabelInjectedBy)))
 	for _, kind := range []client.Object{
-		&corev1.Namespace{}, &configv1alpha2.MeshConfig{}, &corev1.ServiceAccount{}, &corev1.Service{}, &corev1.ConfigMap{},
+		&corev1.Namespace{}, &configv1alpha2.MeshConfig{}, &corev1.ServiceAccount{}, &corev1.Service{}, &certificatesv1.ClusterTrustBundle{},
 		&rbacv1.ClusterRoleBinding{}, &rbacv1.RoleBinding{}, &networkingv1.NetworkPolicy{},
 		&operatorv1alpha1.MeshRevision{},
 		&admissionv1.MutatingWebhookConfiguration{}, &admissionv1.ValidatingWebhookConfiguration{},

@@ -1,0 +1,51 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/identity"
+	"github.com/openservicemesh/osm-operator/internal/plan"
+	"github.com/openservicemesh/osm-operator/internal/release"
+)
+
+// Validator refuses what CEL cannot see: a version that this operator cannot
+// install, and a namespace that an older Mesh holds. It is a courtesy: the
+// reconciler holds to the same rules when nobody asked.
+type Validator struct {
+	Reader    client.Reader
+	Catalogue release.Catalogue
+}
+
+// Handle implements admission.Handler.
+func (v *Validator) Handle(ctx context.Context, req admission.Request) admission.Response {
+	var m operatorv1alpha1.Mesh
+	if err := json.Unmarshal(req.Object.Raw, &m); err != nil {
+		return admission.Errored(http.StatusBadRequest, fmt.Errorf("decoding the Mesh: %w", err))
+	}
+	if _, err := v.Catalogue.Resolve(m.Spec.Version); err != nil {
+		return admission.Denied(fmt.Sprintf("spec.version: %v", err))
+	}
+	if m.Spec.TrustDomain != "" {
+		if _, err := identity.ParseTrustDomain(m.Spec.TrustDomain); err != nil {
+			return admission.Denied(fmt.Sprintf("spec.trustDomain: %v", err))
+		}
+	}
+	var meshes operatorv1alpha1.MeshList
+	if err := v.Reader.List(ctx, &meshes); err != nil {
+		return admission.Errored(http.StatusInternalServerError, fmt.Errorf("listing Meshes: %w", err))
+	}
+	for _, other := range meshes.Items {
+		if other.Name != m.Name && plan.MeshNamespace(&other) == plan.MeshNamespace(&m) {
+			taken := &plan.NamespaceTakenError{Namespace: plan.MeshNamespace(&m), Holder: other.Name}
+			return admission.Denied("spec.namespace: " + taken.Error())
+		}
+	}
+	return admission.Allowed("")
+}
