@@ -34,6 +34,24 @@ const (
 	WorkloadCertificate = "workload-certificate"
 )
 
+// Names of resources that carry connections on within the proxy.
+const (
+	// HeadlessRelay is the listener and the cluster that take TCP connections to
+	// headless services to the endpoint that they were made to.
+	HeadlessRelay = "headless-relay"
+	// PassthroughRelay is the listener that takes what no headless service knows to
+	// where it was made to.
+	PassthroughRelay = "passthrough-relay"
+)
+
+// Places of files that every proxy has.
+const (
+	// ConfigDir holds the documents that the proxy starts from.
+	ConfigDir = "/etc/envoy"
+	// CertificateDocument says where the proxy's own certificate is, in ConfigDir.
+	CertificateDocument = "sds-certificate.json"
+)
+
 // Cluster is the cluster of a service by its pods' port: ns/name|port, as OSM named it.
 func Cluster(namespace, service string, targetPort uint16) string {
 	return namespace + "/" + service + "|" + port(targetPort)
