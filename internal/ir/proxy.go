@@ -29,6 +29,8 @@ type Proxy struct {
 // Shared are the settings that are the same for all proxies of the mesh.
 type Shared struct {
 	TrustDomain identity.TrustDomain
+	// TrustBundle are the roots that peers are verified with, as PEM.
+	TrustBundle []byte
 	// TLS are the parameters of mTLS between sidecars.
 	TLS TLS
 	// ExternalAuthorization is asked about each inbound HTTP request; nil is off.
@@ -175,6 +177,9 @@ type EndpointSet struct {
 	MeshedOnly bool
 	// Zone and Node are where the caller runs, only where the service asks for locality.
 	Zone, Node string
+	// Passthrough adds the way to wherever a connection was made to. A translator
+	// sets it on sets of its own, where addresses that no endpoint has must pass.
+	Passthrough bool
 }
 
 // Limits bound what one proxy has under way to a cluster; nil is no bound.
