@@ -1,0 +1,115 @@
+package status_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/status"
+)
+
+// brief writes conditions as Type=Status/Reason.
+func brief(conditions []metav1.Condition) string {
+	var out []string
+	for _, c := range conditions {
+		out = append(out, c.Type+"="+string(c.Status)+"/"+c.Reason)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestRevision(t *testing.T) {
+	up := status.ControlPlane{Found: true, RolledOut: true, Wanted: 2, Available: 2}
+	known := status.Proxies{Known: true, Connected: 3, Synced: 3}
+	cases := map[string]struct {
+		controlPlane status.ControlPlane
+		proxies      status.Proxies
+		applyErr     error
+		want         string
+	}{
+		"All is well": {
+			controlPlane: up, proxies: known,
+			want: "Ready=True/AllReady Progressing=False/UpToDate Degraded=False/Healthy",
+		},
+		"Without a replica nothing is ready": {
+			controlPlane: status.ControlPlane{Found: true, Wanted: 2}, proxies: status.Proxies{Known: true},
+			want: "Ready=False/ControlPlaneUnavailable Progressing=True/RollingOut Degraded=False/Healthy",
+		},
+		"Half rolled out is ready but not done": {
+			controlPlane: status.ControlPlane{Found: true, Wanted: 2, Available: 1}, proxies: known,
+			want: "Ready=True/RollingOut Progressing=True/RollingOut Degraded=False/Healthy",
+		},
+		"A stuck roll-out needs a person": {
+			controlPlane: status.ControlPlane{Found: true, Wanted: 2, Available: 1, Stuck: "no image"}, proxies: known,
+			want: "Ready=True/RollingOut Progressing=True/RollingOut Degraded=True/ControlPlaneUnavailable",
+		},
+		"A proxy that rejects needs a person": {
+			controlPlane: up, proxies: status.Proxies{Known: true, Connected: 3, Synced: 2, Rejecting: 1},
+			want: "Ready=True/AllReady Progressing=False/UpToDate Degraded=True/ProxiesRejecting",
+		},
+		"Facts that could not be read are unknown, not zero": {
+			controlPlane: up, proxies: status.Proxies{Unread: []string{"osm-controller-0"}},
+			want: "Ready=True/AllReady Progressing=False/UpToDate Degraded=Unknown/FactsUnknown",
+		},
+		"An object that cannot be written is told, and what runs goes on": {
+			controlPlane: up, proxies: known, applyErr: errors.New("forbidden"),
+			want: "Ready=True/ApplyFailed Progressing=True/Applying Degraded=True/ApplyFailed",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := brief(status.Revision(7, tc.controlPlane, tc.proxies, tc.applyErr)); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestMesh(t *testing.T) {
+	well := status.Revision(1, status.ControlPlane{Found: true, RolledOut: true, Wanted: 2, Available: 2}, status.Proxies{Known: true}, nil)
+	cases := map[string]struct {
+		facts status.MeshFacts
+		want  string
+	}{
+		"A Mesh is as its revision is": {
+			facts: status.MeshFacts{Revision: well, RevisionSeen: true},
+			want:  "Ready=True/AllReady Progressing=False/UpToDate Degraded=False/Healthy",
+		},
+		"A new Mesh is not ready": {
+			facts: status.MeshFacts{},
+			want:  "Ready=False/Applying Progressing=True/Applying Degraded=False/Healthy",
+		},
+		"A changed Mesh stays ready while it is followed": {
+			facts: status.MeshFacts{Revision: well, RevisionSeen: false},
+			want:  "Ready=True/Applying Progressing=True/Applying Degraded=False/Healthy",
+		},
+		"A refused Mesh is degraded": {
+			facts: status.MeshFacts{Problem: &status.Problem{Reason: operatorv1alpha1.ReasonNamespaceTaken, Err: errors.New("taken")}},
+			want:  "Ready=False/NamespaceTaken Progressing=False/NamespaceTaken Degraded=True/NamespaceTaken",
+		},
+		"A refused change leaves ready what runs": {
+			facts: status.MeshFacts{Revision: well, Problem: &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: errors.New("unknown")}},
+			want:  "Ready=True/UnknownVersion Progressing=False/UnknownVersion Degraded=True/UnknownVersion",
+		},
+		"A held deletion says so": {
+			facts: status.MeshFacts{Deleting: true, Blocking: 3, Revision: well},
+			want:  "Ready=True/WaitingForWorkloads Progressing=True/WaitingForWorkloads Degraded=True/WaitingForWorkloads",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := brief(status.Mesh(tc.facts)); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestCounts(t *testing.T) {
+	got := status.Proxies{Pods: 4, Connected: 9}.Counts()
+	if got.Pods == nil || *got.Pods != 4 || got.Connected != nil {
+		t.Errorf("Counts of unknown facts: %+v, want the pods alone", got)
+	}
+}
