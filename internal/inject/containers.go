@@ -74,7 +74,7 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
 		Command:         []string{"envoy"},
 		Args: []string{
-			"--config-path", bootstrap.Dir + "/bootstrap.json",
+			"--config-path", bootstrap.Dir + "/" + bootstrap.BootstrapFile,
 			"--service-cluster", serviceAccount(pod) + "." + ns.Name,
 			"--service-node", "$(POD_UID).$(POD_NAME).$(POD_NAMESPACE)",
 			"--log-level", cmp.Or(c.LogLevel, "error"),
@@ -146,7 +146,7 @@ func volumes(c Config) []corev1.Volume {
 		{Name: bootstrapVolume, VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
 			DefaultMode: mode,
 			Items: []corev1.DownwardAPIVolumeFile{
-				file(bootstrapAnnotation, "bootstrap.json"),
+				file(bootstrapAnnotation, bootstrap.BootstrapFile),
 				file(certificateAnnotation, bootstrap.CertificateFile),
 				file(validationAnnotation, bootstrap.ValidationFile),
 			},
