@@ -170,7 +170,7 @@ func (a *app) start(ctx context.Context, cluster *host.Cluster, s spec.Spec, par
 // finish waits for the node and puts into it what every cluster holds.
 func (a *app) finish(ctx context.Context, cluster *host.Cluster, s spec.Spec, parts map[string]string, images []image.Built) error {
 	loaded := make(chan error, 1)
-	go func() { loaded <- loadOwn(ctx, cluster, parts, images) }()
+	go func() { loaded <- loadOwn(ctx, cluster, images) }()
 
 	client, err := api.Open(cluster.Tree.Kubeconfig())
 	if err != nil {
@@ -211,27 +211,13 @@ func (a *app) await(ctx context.Context, what string, ask func(context.Context) 
 	}
 }
 
-func loadOwn(ctx context.Context, cluster *host.Cluster, parts map[string]string, images []image.Built) error {
-	runtime, err := cluster.Runtime(parts["containerd"])
+func loadOwn(ctx context.Context, cluster *host.Cluster, images []image.Built) error {
+	runtime, err := cluster.Runtime()
 	if err != nil {
 		return err
 	}
-	if err := runtime.Await(ctx); err != nil {
-		return err
-	}
-	present, err := runtime.Digests(ctx)
-	if err != nil {
-		return err
-	}
-	for _, built := range images {
-		if present[built.Name] == built.Digest {
-			continue
-		}
-		if err := runtime.Import(ctx, built.Archive); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = runtime.Ensure(ctx, images)
+	return err
 }
 
 func applyManifest(ctx context.Context, cluster *host.Cluster, s spec.Spec, parts map[string]string) error {

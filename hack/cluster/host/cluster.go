@@ -182,10 +182,36 @@ func (c *Cluster) prepare(s spec.Spec, parts map[string]string, pid int, boot io
 	if err := plugIn(s, pid); err != nil {
 		return err
 	}
-	err := json.NewEncoder(boot).Encode(node.Boot{
+	content, err := json.Marshal(node.Boot{
 		Spec: s, State: string(c.Tree), Cache: c.dirs.Cache, Parts: parts, CgroupRoot: "/" + s.Cgroup(),
 	})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.Tree.BootFile(), content, 0o600); err != nil {
+		return err
+	}
+	_, err = boot.Write(content)
 	return errors.Join(err, boot.Close())
+}
+
+// Running is the node's process and what it was booted with. The error says how
+// to start a node that does not run.
+func (c *Cluster) Running() (int, node.Boot, error) {
+	pid, err := c.PID()
+	if err != nil {
+		return 0, node.Boot{}, err
+	}
+	if pid == 0 {
+		return 0, node.Boot{}, fmt.Errorf("cluster %s does not run: start it with up --name %s", c.name, c.name)
+	}
+	file, err := os.Open(c.Tree.BootFile())
+	if err != nil {
+		return 0, node.Boot{}, err
+	}
+	defer file.Close()
+	boot, err := node.ReadBoot(file)
+	return pid, boot, err
 }
 
 // Stop ends the node and everything in it, and takes away what the host holds for

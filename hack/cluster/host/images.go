@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/openservicemesh/osm-operator/hack/cluster/image"
 	"github.com/openservicemesh/osm-operator/hack/cluster/node"
 )
 
@@ -19,20 +21,39 @@ type Runtime struct {
 }
 
 // Runtime finds the node's container runtime. Its socket is in the node's file
-// system, which the kernel shows below the node's process. ctr is the folder of
-// the containerd part.
-func (c *Cluster) Runtime(containerdPart string) (*Runtime, error) {
-	pid, err := c.PID()
+// system, which the kernel shows below the node's process.
+func (c *Cluster) Runtime() (*Runtime, error) {
+	pid, boot, err := c.Running()
 	if err != nil {
 		return nil, err
 	}
-	if pid == 0 {
-		return nil, fmt.Errorf("cluster %s does not run: start it with up --name %s", c.name, c.name)
-	}
 	return &Runtime{
-		ctr:    containerdPart + "/ctr",
+		ctr:    filepath.Join(boot.Parts["containerd"], "ctr"),
 		socket: fmt.Sprintf("/proc/%d/root%s", pid, node.RuntimeSocket),
 	}, nil
+}
+
+// Ensure imports those of the images that the node does not have, and returns
+// them.
+func (r *Runtime) Ensure(ctx context.Context, images []image.Built) ([]image.Built, error) {
+	if err := r.Await(ctx); err != nil {
+		return nil, err
+	}
+	present, err := r.Digests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var imported []image.Built
+	for _, built := range images {
+		if present[built.Name] == built.Digest {
+			continue
+		}
+		if err := r.Import(ctx, built.Archive); err != nil {
+			return nil, err
+		}
+		imported = append(imported, built)
+	}
+	return imported, nil
 }
 
 // Await waits until the runtime answers.

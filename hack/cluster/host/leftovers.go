@@ -71,9 +71,13 @@ func leftProcesses(s spec.Spec, tree string) ([]string, error) {
 	}
 	var found []string
 	for _, process := range entries {
-		// A process may end while it is looked at: then it is not left.
+		// A process may end while it is looked at: then it is not left, nor is one
+		// that has ended and waits for its parent to notice.
 		groups, _ := os.ReadFile(filepath.Join(process, "cgroup"))
 		arguments, _ := os.ReadFile(filepath.Join(process, "cmdline"))
+		if len(arguments) == 0 {
+			continue
+		}
 		if strings.Contains(string(groups), "/"+s.Cgroup()+"/") || strings.Contains(string(arguments), tree+"/") || runsNode(arguments, s.Name) {
 			command := strings.ReplaceAll(string(arguments), "\x00", " ")
 			found = append(found, fmt.Sprintf("process %s: %.120s", filepath.Base(process), command))

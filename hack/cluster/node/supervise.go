@@ -148,22 +148,28 @@ func (s *supervisor) spawn(p *running) (int, error) {
 	defer nothing.Close()
 	return syscall.ForkExec(p.binary, append([]string{p.binary}, p.Arguments...), &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   s.environment(),
+		Env:   Environment(s.boot),
 		Files: []uintptr{nothing.Fd(), log.Fd(), log.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 }
 
-// environment is the same for every program, whatever shell started the cluster.
-func (s *supervisor) environment() []string {
+// Environment is that of every program in the node, whatever shell started the
+// cluster.
+func Environment(boot Boot) []string {
 	var path []string
 	for _, part := range []string{"kube", "containerd", "runc", "cni"} {
-		if dir, err := s.boot.inNode(part); err == nil {
+		if dir, err := boot.inNode(part); err == nil {
 			path = append(path, dir)
 		}
 	}
 	path = append(path, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 	return []string{"PATH=" + strings.Join(path, ":"), "HOME=/root", "TMPDIR=/var/tmp", "LANG=C.UTF-8"}
+}
+
+// ShellEnvironment is for people who look around in the node.
+func ShellEnvironment(boot Boot) []string {
+	return append(Environment(boot), "KUBECONFIG="+spec.Tree(stateMount).Kubeconfig(), "TERM="+os.Getenv("TERM"))
 }
 
 // bury collects every child that has ended: the programs themselves, to start

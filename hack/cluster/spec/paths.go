@@ -65,6 +65,9 @@ func (t Tree) Log(name string) string { return t.Path("logs", name+".log") }
 // SpecFile holds the spec that the cluster was started with.
 func (t Tree) SpecFile() string { return t.Path("spec.json") }
 
+// BootFile is what the host told the node.
+func (t Tree) BootFile() string { return t.Path("boot.json") }
+
 // PIDFile names the node's first process, as the host counts.
 func (t Tree) PIDFile() string { return t.Path("pid") }
 

@@ -1,0 +1,23 @@
+module github.com/openservicemesh/osm-operator/hack/images
+
+go 1.26.0
+
+require (
+	github.com/openservicemesh/osm-operator/hack/cluster v0.0.0
+	github.com/spf13/cobra v1.10.2
+)
+
+require (
+	github.com/google/go-containerregistry v0.22.1 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/klauspost/compress v1.19.2 // indirect
+	github.com/opencontainers/go-digest v1.0.0 // indirect
+	github.com/opencontainers/image-spec v1.1.1 // indirect
+	github.com/spf13/pflag v1.0.10 // indirect
+	github.com/vishvananda/netlink v1.3.1 // indirect
+	github.com/vishvananda/netns v0.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+// The two modules are one program in two folders; neither is published.
+replace github.com/openservicemesh/osm-operator/hack/cluster => ../cluster
