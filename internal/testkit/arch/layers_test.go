@@ -43,7 +43,7 @@ func layers() []layer {
 		{pkg: "internal/ir", pure: true, local: []string{"internal/identity"}, external: none()},
 		{pkg: "internal/xds/name", pure: true, local: none(), external: none()},
 		// What is sent holds the endpoint sets that it refers to, which the representation names.
-		{pkg: "internal/xds/resource", pure: true, local: []string{"internal/ir"}, external: envoy},
+		{pkg: "internal/xds/resource", pure: true, local: []string{"internal/ir", "internal/xds/name"}, external: envoy},
 		{pkg: "internal/xds/translate", pure: true, local: []string{"internal/ir", "internal/identity", "internal/xds/name", "internal/xds/resource"}, external: envoy},
 		{pkg: "internal/xds/endpoints", pure: true, local: []string{"internal/mesh", "internal/ir", "internal/identity", "internal/xds/name", "internal/xds/resource"}, external: envoy},
 		{pkg: "internal/xds/bootstrap", pure: true, local: []string{"internal/xds/name"}, external: envoy},

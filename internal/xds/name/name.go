@@ -1,6 +1,6 @@
-// Package name makes the names of Envoy resources, for translate and endpoints
-// alike. Facts go in, strings come out; names are stable across versions, since
-// dashboards and saved queries use them.
+// Package name makes the names of Envoy resources, and of what they say of one
+// another, for translate, endpoints and bootstrap alike. Facts go in, strings come
+// out; names are stable across versions, since dashboards and saved queries use them.
 package name
 
 import (
@@ -42,6 +42,22 @@ const (
 	// PassthroughRelay is the listener that takes what no headless service knows to
 	// where it was made to.
 	PassthroughRelay = "passthrough-relay"
+)
+
+// Metadata of endpoints: what Endpoints says and clusters match.
+const (
+	// TransportMetadata is the namespace that transports are matched with.
+	TransportMetadata = "envoy.transport_socket_match"
+	// BalancerMetadata is the namespace that load balancers read.
+	BalancerMetadata = "envoy.lb"
+	// MeshKey holds the ServiceAccount, ns/name, of an endpoint in the mesh.
+	MeshKey = "mesh"
+	// MeshedKey is "true" for every endpoint in the mesh.
+	MeshedKey = "meshed"
+	// PassthroughKey is "true" for the way to wherever a connection was made to.
+	PassthroughKey = "passthrough"
+	// DestinationKey holds the address that a connection was made to.
+	DestinationKey = "original-destination"
 )
 
 // Places of files that every proxy has.
