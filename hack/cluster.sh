@@ -16,6 +16,10 @@ if [ -n "${KUBECONFIG:-}" ]; then
   exit 0
 fi
 case ${1:-status} in
-  up | down | status) cluster_verb "$1" --name "$OSM_CLUSTER" ;;
+  up | status) cluster_verb "$1" --name "$OSM_CLUSTER" ;;
+  down)
+    cluster_verb down --name "$OSM_CLUSTER"
+    cluster_verb verify-clean --name "$OSM_CLUSTER"
+    ;;
   *) die "unknown verb $1" ;;
 esac

@@ -21,7 +21,7 @@ case ${1:-up} in
     if [ -n "${KUBECONFIG:-}" ]; then
       go run ./test/demo down
     else
-      cluster_verb down --name "$OSM_CLUSTER"
+      hack/cluster.sh down
     fi
     ;;
   *) die "unknown verb $1" ;;

@@ -48,10 +48,7 @@ cluster_verb() {
 
 # cluster_path is the folder with kube-apiserver, etcd and kubectl; they are built
 # where they are missing.
-cluster_path() {
-  cluster_verb build --only kube >&2
-  cluster_verb bin-path
-}
+cluster_path() { cluster_verb bin-path; }
 
 # use_cluster makes sure that there is a cluster and that KUBECONFIG names it. Where
 # KUBECONFIG is set already, nothing is built or started.
