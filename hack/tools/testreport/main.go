@@ -3,7 +3,7 @@
 // skipped test with its reason. It fails where a test fails, and where one is skipped
 // for a reason that was not announced: a test that does not run proves nothing.
 //
-// Usage: go test -json ./... | testreport [-may-skip REGEXP] [-log FILE]
+// It is used as in go test -json ./... | testreport -may-skip REGEXP -log FILE.
 package main
 
 import (
@@ -50,7 +50,7 @@ type report struct {
 }
 
 // run reads events to the end and prints them to out.
-func run(in io.Reader, out io.Writer, maySkip, logFile string) error {
+func run(in io.Reader, out io.Writer, maySkip, logFile string) (err error) {
 	r := &report{out: out, log: io.Discard, output: map[string]*strings.Builder{}}
 	if maySkip != "" {
 		re, err := regexp.Compile(maySkip)
@@ -64,7 +64,7 @@ func run(in io.Reader, out io.Writer, maySkip, logFile string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { err = errors.Join(err, f.Close()) }()
 		r.log = f
 	}
 	lines := bufio.NewScanner(in)

@@ -22,8 +22,8 @@ import (
 // quiet is a logger for tests.
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// get makes a request and returns the answer with its body.
-func get(t *testing.T, url string, header http.Header) (*http.Response, string) {
+// get makes a request and returns the headers and the body of the answer.
+func get(t *testing.T, url string, header http.Header) (headers http.Header, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -41,7 +41,7 @@ func get(t *testing.T, url string, header http.Header) (*http.Response, string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(body)
+	return resp.Header, string(body)
 }
 
 // eventually waits until a condition holds.
@@ -153,9 +153,9 @@ func TestStoreTellsWhoItIsAndWhatItSold(t *testing.T) {
 
 	caller := http.Header{"X-Forwarded-Client-Cert": {"By=spiffe://cluster.local/ns/bookstore/sa/bookstore;Hash=ab;URI=spiffe://cluster.local/ns/bookbuyer/sa/bookbuyer"}}
 	get(t, server.URL+"/buy-a-book/new", caller)
-	resp, body := get(t, server.URL+"/buy-a-book/new", nil)
-	if resp.Header.Get(IdentityHeader) != "bookstore-v2" || resp.Header.Get(BooksBoughtHeader) != "2" {
-		t.Errorf("headers are %v", resp.Header)
+	headers, body := get(t, server.URL+"/buy-a-book/new", nil)
+	if headers.Get(IdentityHeader) != "bookstore-v2" || headers.Get(BooksBoughtHeader) != "2" {
+		t.Errorf("headers are %v", headers)
 	}
 	var sold struct {
 		Identity  string
@@ -177,8 +177,8 @@ func TestStoreTellsWhoItIsAndWhatItSold(t *testing.T) {
 		t.Errorf("callers (-want +got):\n%s", diff)
 	}
 	get(t, server.URL+"/reset", nil)
-	if resp, _ := get(t, server.URL+"/books-bought", nil); resp.Header.Get(BooksBoughtHeader) != "0" {
-		t.Errorf("after the reset the store has sold %s books", resp.Header.Get(BooksBoughtHeader))
+	if headers, _ := get(t, server.URL+"/books-bought", nil); headers.Get(BooksBoughtHeader) != "0" {
+		t.Errorf("after the reset the store has sold %s books", headers.Get(BooksBoughtHeader))
 	}
 }
 

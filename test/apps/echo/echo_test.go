@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -145,7 +146,7 @@ func TestGRPC(t *testing.T) {
 	}
 	for want := int64(1); ; want++ {
 		resp, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if want != 4 {
 				t.Errorf("the stream ended before number %d", want)
 			}

@@ -62,9 +62,11 @@ func (s *HTTP) Handler() http.Handler {
 
 // health answers probes.
 func (s *HTTP) health(w http.ResponseWriter, _ *http.Request) {
+	code := http.StatusOK
 	if s.sick.Load() {
-		http.Error(w, "told to be sick", http.StatusServiceUnavailable)
+		code = http.StatusServiceUnavailable
 	}
+	w.WriteHeader(code)
 }
 
 // setHealth says what probes will hear from now on.
@@ -145,14 +147,17 @@ func (s *HTTP) echo(w http.ResponseWriter, r *http.Request, code int) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	if code == http.StatusNoContent || code == http.StatusNotModified {
-		return
-	}
-	// The status is out: an error can only mean that the caller is gone.
-	_ = json.NewEncoder(w).Encode(Request{
+	answer, err := json.Marshal(Request{
 		Identity: s.identity, Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery,
 		Proto: r.Proto, Headers: r.Header, Body: string(body), RemoteAddr: r.RemoteAddr, TLS: r.TLS != nil,
 	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	if code != http.StatusNoContent && code != http.StatusNotModified {
+		_, _ = w.Write(answer) // an error can only mean that the caller is gone
+	}
 }

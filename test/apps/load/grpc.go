@@ -56,12 +56,11 @@ func (c *grpcCaller) client() (echopb.EchoClient, error) {
 
 // outgoing adds the headers to a context.
 func (c *grpcCaller) outgoing(ctx context.Context) context.Context {
+	md := metadata.MD{}
 	for name, values := range c.options.Headers {
-		for _, v := range values {
-			ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(name), v)
-		}
+		md.Append(name, values...)
 	}
-	return ctx
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
 // call asks once.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -42,7 +43,10 @@ func newHTTPCaller(options Options, dial dialer) (*httpCaller, error) {
 		DialContext:       dial,
 		DisableKeepAlives: !options.KeepAlive,
 		Protocols:         new(http.Protocols),
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: options.Insecure, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: options.Insecure, //nolint:gosec // where the caller of a test server asks for it
+			MinVersion:         tls.VersionTLS12,
+		},
 	}
 	if options.Protocol == "h2c" {
 		transport.Protocols.SetUnencryptedHTTP2(true)
@@ -65,9 +69,7 @@ func (c *httpCaller) call(ctx context.Context) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	for name, values := range c.options.Headers {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, c.options.Headers)
 	if host := c.options.Headers.Get("Host"); host != "" {
 		req.Host = host
 	}

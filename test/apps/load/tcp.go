@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
@@ -129,10 +128,7 @@ func newWebSocketCaller(options Options, dial dialer) (*webSocketCaller, error) 
 	if err != nil {
 		return nil, err
 	}
-	config.Header = http.Header{}
-	for name, values := range options.Headers {
-		config.Header[name] = values
-	}
+	config.Header = options.Headers.Clone()
 	return &webSocketCaller{options: options, dial: dial, config: config}, nil
 }
 

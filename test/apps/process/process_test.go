@@ -14,7 +14,7 @@ import (
 
 // start runs one listener on a free port and returns its address and a function that
 // stops it and returns what Run said.
-func start(t *testing.T, listener func(addr string) Listener) (string, func() error) {
+func start(t *testing.T, listener func(addr string) Listener) (address string, stop func() error) {
 	t.Helper()
 	l := listener("127.0.0.1:0")
 	ready := make(chan string, 1)
