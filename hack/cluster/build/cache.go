@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -58,9 +57,9 @@ func (c *Cache) Ensure(ctx context.Context, parts []Part) (map[string]string, er
 	if len(missing) == 0 {
 		return dirs, nil
 	}
-	unlock, err := Lock(ctx, filepath.Join(c.Root, "build.lock"))
+	unlock, err := Lock(ctx, filepath.Join(c.Root, "build.lock"), c.Out)
 	if err != nil {
-		return nil, fmt.Errorf("waiting for another build: %w", err)
+		return nil, err
 	}
 	defer unlock()
 	if err := Install(ctx, c.Out, needsOf(missing)); err != nil {
@@ -100,8 +99,8 @@ func (c *Cache) build(ctx context.Context, p Part, dir string) error {
 	return c.dropOlder(p, dir)
 }
 
-// dropOlder removes earlier builds of a part that no cluster could need longer
-// than a month.
+// dropOlder removes earlier builds of a part, but spares those of the last month,
+// which a cluster may be running on.
 func (c *Cache) dropOlder(p Part, keep string) error {
 	older, err := filepath.Glob(filepath.Join(c.Root, p.Name+"-*"))
 	if err != nil {
@@ -160,32 +159,4 @@ func needsOf(parts []Part) []Need {
 		}
 	}
 	return needs
-}
-
-// Lock takes the file's lock, waiting for as long as ctx allows, and returns what
-// releases it. The kernel releases it too when the process ends.
-func Lock(ctx context.Context, file string) (func(), error) {
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			_ = f.Close()
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, ctx.Err()
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -122,6 +123,15 @@ func (c *Cluster) PID() (int, error) {
 		return 0, nil
 	}
 	return pid, nil
+}
+
+// Started is when the node was started last.
+func (c *Cluster) Started() (time.Time, error) {
+	info, err := os.Stat(c.Tree.PIDFile())
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // isNode tells the node from another process that got its number later: it has

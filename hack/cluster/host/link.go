@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -92,8 +93,8 @@ func Plugged(s spec.Spec) bool {
 	return err == nil && link.Attrs().RawFlags&unix.IFF_UP != 0
 }
 
-// HasIPv6 reports whether the kernel speaks IPv6 at all.
+// HasIPv6 reports whether new links of this host get IPv6.
 func HasIPv6() bool {
-	_, err := os.Stat("/proc/sys/net/ipv6")
-	return err == nil
+	disabled, err := os.ReadFile("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+	return err == nil && strings.TrimSpace(string(disabled)) == "0"
 }
