@@ -1,0 +1,201 @@
+// Package trust reconciles what a mesh trusts: its root, which the operator alone
+// holds, the bundle that everyone reads, and for each revision an intermediate to
+// sign workload certificates with and a certificate to serve with.
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/apply"
+	"github.com/openservicemesh/osm-operator/internal/plan"
+	"github.com/openservicemesh/osm-operator/internal/release"
+)
+
+// recheck is how often Secrets are looked at: the operator may not watch them, since
+// it may list none.
+const recheck = 10 * time.Second
+
+// Options are what a Reconciler needs; all are required.
+type Options struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// APIReader reads live.
+	APIReader client.Reader
+	Recorder  events.EventRecorder
+	Catalogue release.Catalogue
+	// Namespace is where the operator runs and keeps roots.
+	Namespace string
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Reconciler makes roots and what hangs on them.
+type Reconciler struct {
+	Options
+	applier apply.Applier
+}
+
+// New returns a Reconciler.
+func New(o Options) *Reconciler {
+	return &Reconciler{Options: o, applier: apply.Applier{Reader: o.APIReader, Writer: o.Client, Owner: operatorv1alpha1.ManagedBy}}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var m operatorv1alpha1.Mesh
+	if err := r.Client.Get(ctx, req.NamespacedName, &m); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	wanted, err := r.wanted(ctx, &m)
+	if err != nil || !wanted {
+		return ctrl.Result{RequeueAfter: recheck}, err
+	}
+	root, err := r.root(ctx, &m)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("root of trust of Mesh %s: %w", m.Name, err)
+	}
+	if err := r.publish(ctx, &m, root); err != nil {
+		return ctrl.Result{}, err
+	}
+	var revisions operatorv1alpha1.MeshRevisionList
+	if err := r.Client.List(ctx, &revisions, client.MatchingLabels{operatorv1alpha1.LabelMesh: m.Name}); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing the revisions of Mesh %s: %w", m.Name, err)
+	}
+	for i := range revisions.Items {
+		if !revisions.Items[i].DeletionTimestamp.IsZero() {
+			continue
+		}
+		if err := r.revision(ctx, &revisions.Items[i], root); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return ctrl.Result{RequeueAfter: recheck}, nil
+}
+
+// wanted reports whether the Mesh may have a root: it is followed, and its
+// namespace is there with the operator's rights in it.
+func (r *Reconciler) wanted(ctx context.Context, m *operatorv1alpha1.Mesh) (bool, error) {
+	if !m.DeletionTimestamp.IsZero() {
+		return false, nil
+	}
+	var meshes operatorv1alpha1.MeshList
+	if err := r.Client.List(ctx, &meshes); err != nil {
+		return false, fmt.Errorf("listing Meshes: %w", err)
+	}
+	if plan.Holder(m, meshes.Items) != "" {
+		return false, nil
+	}
+	if _, err := r.Catalogue.Resolve(m.Spec.Version); err != nil && m.Status.Version == "" {
+		return false, nil //nolint:nilerr // the mesh controller tells of it
+	}
+	var ns corev1.Namespace
+	err := r.Client.Get(ctx, client.ObjectKey{Name: plan.MeshNamespace(m)}, &ns)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// RootSecret is the name of the Secret that holds the root of a mesh, in the
+// operator's namespace.
+func RootSecret(mesh string) string { return "osm-root-" + mesh }
+
+// root returns the root of a mesh, and makes it if there is none. A Secret that is
+// there but cannot be read as a root is never replaced: every workload's trust
+// hangs on it.
+func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*authority, error) {
+	key := client.ObjectKey{Namespace: r.Namespace, Name: RootSecret(m.Name)}
+	var secret corev1.Secret
+	err := r.APIReader.Get(ctx, key, &secret)
+	if err == nil {
+		root, err := parseAuthority(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		if err != nil {
+			return nil, fmt.Errorf("secret %s is damaged and is left as it is; restore it from a backup: %w", key, err)
+		}
+		return root, r.keep(ctx, m, key, &secret, root)
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
+	}
+	if m.Status.Version != "" {
+		// The mesh has run: a new root would cut every workload off from the others
+		// until all are restarted, so that it is said.
+		r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "RootReplaced", "Trust",
+			"Secret %s was deleted: a new root has been made, and workloads trust it as their certificates are renewed", key)
+	}
+	root, err := newRoot(keyType(m), m.Name, r.Now())
+	if err != nil {
+		return nil, err
+	}
+	// Create, not apply: of two operators only one makes the root.
+	if err := r.Client.Create(ctx, r.rootSecret(m, key, root)); err != nil {
+		return nil, fmt.Errorf("writing Secret %s: %w", key, err)
+	}
+	logf.FromContext(ctx).Info("Made root of trust", "notAfter", root.certificate.NotAfter)
+	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, "RootCreated", "Trust", "a root of trust was made, good until %s", root.certificate.NotAfter.Format(time.DateOnly))
+	return root, nil
+}
+
+// keep puts back the labels and the owner of the root's Secret.
+func (r *Reconciler) keep(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, live *corev1.Secret, root *authority) error {
+	wanted := r.rootSecret(m, key, root)
+	intact := metav1.IsControlledBy(live, m)
+	for k, v := range wanted.Labels {
+		intact = intact && live.Labels[k] == v
+	}
+	if intact {
+		return nil
+	}
+	before := live.DeepCopy()
+	if live.Labels == nil {
+		live.Labels = map[string]string{}
+	}
+	for k, v := range wanted.Labels {
+		live.Labels[k] = v
+	}
+	live.OwnerReferences = wanted.OwnerReferences
+	if err := r.Client.Patch(ctx, live, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("repairing Secret %s: %w", key, err)
+	}
+	r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Repaired", "Trust", "Secret %s was changed and has been put back", key)
+	return nil
+}
+
+func (r *Reconciler) rootSecret(m *operatorv1alpha1.Mesh, key client.ObjectKey, root *authority) *corev1.Secret {
+	return &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: owned(key, m.Name, ownerOf("Mesh", m)),
+		Type:       corev1.SecretTypeTLS,
+		Data:       map[string][]byte{corev1.TLSCertKey: root.certificatePEM, corev1.TLSPrivateKeyKey: root.keyPEM},
+	}
+}
+
+// publish writes the roots where everyone reads them: pods from the
+// ClusterTrustBundle, the control plane from a ConfigMap.
+func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *authority) error {
+	results, err := r.applier.Apply(ctx, m.Name, bundles(m, root)...)
+	for _, result := range results {
+		if result.Outcome == apply.Repaired {
+			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Repaired", "Trust", "%s was changed and has been put back", result)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("publishing the roots of Mesh %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// errNoRoot says that a mesh has no root yet.
+var errNoRoot = errors.New("the mesh has no root of trust yet")

@@ -1,0 +1,74 @@
+package trust
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/identity"
+	"github.com/openservicemesh/osm-operator/internal/plan/render"
+)
+
+// revision gives a control plane its two certificates, and renews them.
+func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRevision, root *authority) error {
+	spec := rev.Spec
+	issuerKind := "ECDSAP256"
+	if root.certificate.PublicKeyAlgorithm.String() == "RSA" {
+		issuerKind = "RSA3072"
+	}
+	err := r.certificate(ctx, rev, render.IssuerSecret(spec.Revision), root,
+		func(*authority) bool { return true },
+		func() (*authority, error) { return root.newIntermediate(issuerKind, spec.Mesh, spec.Revision, r.Now()) })
+	if err != nil {
+		return err
+	}
+	id := identity.ControlPlane(identity.TrustDomain(spec.TrustDomain), spec.Mesh, spec.Revision)
+	names := render.ServingNames(spec.Namespace, spec.Revision)
+	return r.certificate(ctx, rev, render.ServingSecret(spec.Revision), root,
+		func(a *authority) bool {
+			return slices.Equal(a.certificate.DNSNames, names) && len(a.certificate.URIs) == 1 && a.certificate.URIs[0].String() == id
+		},
+		func() (*authority, error) { return root.newLeaf(id, names, servingLifetime, r.Now()) })
+}
+
+// certificate makes a Secret hold a certificate of the root's that fits and is not
+// due, and makes a new one where it does not.
+func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.MeshRevision, name string, root *authority, fits func(*authority) bool, issue func() (*authority, error)) error {
+	key := client.ObjectKey{Namespace: rev.Spec.Namespace, Name: name}
+	var secret corev1.Secret
+	err := r.APIReader.Get(ctx, key, &secret)
+	found := err == nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading Secret %s: %w", key, err)
+	}
+	if found {
+		current, err := parseAuthority(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		owned := secret.Labels[operatorv1alpha1.LabelMesh] == rev.Spec.Mesh && metav1.IsControlledBy(&secret, rev)
+		if err == nil && owned && root.signed(current.certificate) && !due(current.certificate, r.Now()) && fits(current) {
+			return nil
+		}
+	}
+	next, err := issue()
+	if err != nil {
+		return fmt.Errorf("making a certificate for Secret %s: %w", key, err)
+	}
+	wanted := &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: owned(key, rev.Spec.Mesh, ownerOf("MeshRevision", rev)),
+		Type:       corev1.SecretTypeTLS,
+		Data:       map[string][]byte{corev1.TLSCertKey: next.certificatePEM, corev1.TLSPrivateKeyKey: next.keyPEM},
+	}
+	wanted.Labels[operatorv1alpha1.LabelRevision] = rev.Spec.Revision
+	if _, err := r.applier.Apply(ctx, rev.Spec.Mesh, wanted); err != nil {
+		return fmt.Errorf("writing Secret %s: %w", key, err)
+	}
+	logf.FromContext(ctx).Info("Made certificate", "Secret", key.String(), "notAfter", next.certificate.NotAfter)
+	return nil
+}
