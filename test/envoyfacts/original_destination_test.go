@@ -1,0 +1,184 @@
+//go:build linux
+
+package envoyfacts
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+const (
+	outbound15001 = `{socket_address: {address: 0.0.0.0, port_value: 15001}}
+      additional_addresses: [{address: {socket_address: {address: "::", port_value: 15001}}}]`
+
+	tcpProxy = `"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`
+)
+
+// tcpListener takes all connections to port 8080 with network filters.
+func tcpListener(filters string) string {
+	return `
+    - name: headless` + wildcard8080 + `
+      filter_chains:
+      - filters:` + filters
+}
+
+// A tunnel passes connections through an internal listener, as HTTP requests whose
+// authority is the address that the client called. One listener and one route serve all
+// clusters.
+const (
+	tunnelFilters = `
+        - name: tcp
+          typed_config:
+            ` + tcpProxy + `
+            stat_prefix: headless
+            cluster: internal
+            tunneling_config:
+              hostname: "%DOWNSTREAM_LOCAL_ADDRESS%"
+              headers_to_add: [{header: {key: x-osm-cluster, value: headless}}]`
+
+	tunnelListener = `
+    - name: internal
+      internal_listener: {}
+      filter_chains:
+      - filters:
+        - name: hcm
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+            stat_prefix: internal
+            upgrade_configs: [{upgrade_type: CONNECT}]
+            http2_protocol_options: {allow_connect: true}
+            http_filters: [` + routerFilter + `]
+            route_config:
+              virtual_hosts:
+              - name: all
+                domains: ["*"]
+                routes:
+                - match: {connect_matcher: {}}
+                  route: {cluster_header: x-osm-cluster, timeout: 0s, upgrade_configs: [{upgrade_type: CONNECT, connect_config: {}}]}`
+
+	tunnelCluster = `
+    - name: internal
+      type: STATIC
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: {http2_protocol_options: {}}
+      load_assignment:
+        cluster_name: internal
+        endpoints: [{lb_endpoints: [{endpoint: {address: {envoy_internal_address: {server_listener_name: internal}}}}]}]`
+
+	tunnelBootstrap = `
+bootstrap_extensions:
+- name: internal
+  typed_config: {"@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener}`
+)
+
+func TestOriginalDestinationAmongEndpointsTCP(t *testing.T) {
+	t.Parallel()
+	const (
+		reset    = ""
+		endpoint = "endpoint "
+	)
+	proxy := func(rest string) string {
+		return `
+        - name: tcp
+          typed_config:
+            ` + tcpProxy + `
+            stat_prefix: headless` + rest
+	}
+	tests := map[string]struct {
+		filters, listeners, clusters, bootstrap string
+		// member and stranger are what is heard from an endpoint's address, and from
+		// another that listens too.
+		member, stranger string
+	}{
+		"a TCP proxy has no metadata to choose by": {
+			filters:  proxy("\n            cluster: headless"),
+			clusters: headless("headless", "8080", overrideHost(`{metadata: {key: osm, path: [{key: original-destination}]}}`)),
+			member:   reset, stranger: reset,
+		},
+		"a TCP proxy through a tunnel inside the process": {
+			filters: tunnelFilters, listeners: tunnelListener, bootstrap: tunnelBootstrap,
+			clusters: tunnelCluster + headless("headless", "8080", overrideHost(`{header: ":authority"}`)),
+			member:   endpoint, stranger: reset,
+		},
+		"an original destination cluster asks nobody": {
+			filters: proxy("\n            cluster: headless"),
+			clusters: `
+    - {name: headless, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, connect_timeout: 2s}`,
+			member: endpoint, stranger: endpoint,
+		},
+		"a cluster for each endpoint, named by the address": {
+			filters: `
+        - name: name
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config
+            on_new_connection:
+            - {object_key: envoy.tcp_proxy.cluster, format_string: {text_format_source: {inline_string: "%DOWNSTREAM_LOCAL_ADDRESS%"}}}` + proxy("\n            cluster: none"),
+			clusters: each("10.2.0.1") + each("10.2.0.2") + each("10.2.0.4") + each("fd02::1"),
+			member:   endpoint, stranger: reset,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			for _, addr := range []string{"10.2.0.1:8080", "10.2.0.2:8080", "10.2.0.3:8080", "[fd02::1]:8080", "[fd02::2]:8080"} {
+				listen(t, n.outside, addr, tcpHere)
+			}
+			listen(t, n.outside, "10.2.0.4:8080", countFirst)
+			n.start(t, tt.bootstrap+`
+static_resources:
+  listeners:`+catchAll(outbound15001, "catch-all")+tcpListener(tt.filters)+tt.listeners+`
+  clusters:`+tt.clusters)
+			for _, to := range []string{"10.2.0.1:8080", "10.2.0.2:8080", "[fd02::1]:8080", "10.2.0.3:8080", "[fd02::2]:8080"} {
+				want := tt.member
+				if to == "10.2.0.3:8080" || to == "[fd02::2]:8080" {
+					want = tt.stranger
+				}
+				if want != reset {
+					want += to
+				}
+				began := time.Now()
+				if got := n.talk(to); got != want {
+					t.Errorf("%s: %q, want %q", to, got, want)
+				}
+				if took := time.Since(began); took > 500*time.Millisecond {
+					t.Errorf("%s: the end is heard of after %s", to, took)
+				}
+			}
+			if tt.member == reset {
+				return
+			}
+			if got := n.ask("10.2.0.4:8080"); got != "after all 5 bytes" {
+				t.Errorf("a client that stops sending first hears %q", got)
+			}
+		})
+	}
+}
+
+// countFirst answers when the client has sent all.
+func countFirst(c net.Conn) {
+	b, err := io.ReadAll(c)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(c, "after all %d bytes", len(b))
+}
+
+// each is a cluster of one endpoint, named by its address.
+func each(addr string) string {
+	name := addr + ":8080"
+	if addr == "fd02::1" {
+		name = "[" + addr + "]:8080"
+	}
+	return `
+    - name: "` + name + `"
+      type: STATIC
+      load_assignment:
+        cluster_name: "` + name + `"
+        endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: "` + addr + `", port_value: 8080}}}}]}]`
+}
