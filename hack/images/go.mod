@@ -3,6 +3,7 @@ module github.com/openservicemesh/osm-operator/hack/images
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/openservicemesh/osm-operator/hack/cluster v0.0.0
 	github.com/spf13/cobra v1.10.2
 )

@@ -79,16 +79,12 @@ func (c *Client) Ready(ctx context.Context) error {
 // otherwise. What it said before the given time does not count: the API server
 // remembers what a dead node said last.
 func (c *Client) NodeReady(ctx context.Context, name string, since time.Time) error {
-	var lease struct{ Spec struct{ RenewTime time.Time } }
-	if err := c.decode(ctx, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"+name, &lease); err != nil {
-		return err
-	}
-	if lease.Spec.RenewTime.Before(since) {
-		return fmt.Errorf("node %s has not been heard of since %s", name, lease.Spec.RenewTime.Format(time.RFC3339))
-	}
 	var node struct {
 		Status struct {
-			Conditions []struct{ Type, Status, Message string }
+			Conditions []struct {
+				Type, Status, Message string
+				LastHeartbeatTime     time.Time
+			}
 		}
 	}
 	if err := c.decode(ctx, "/api/v1/nodes/"+name, &node); err != nil {
@@ -97,6 +93,10 @@ func (c *Client) NodeReady(ctx context.Context, name string, since time.Time) er
 	for _, condition := range node.Status.Conditions {
 		if condition.Type != "Ready" {
 			continue
+		}
+		// The API server keeps whole seconds.
+		if condition.LastHeartbeatTime.Before(since.Truncate(time.Second)) {
+			return fmt.Errorf("node %s has not been heard of since %s", name, condition.LastHeartbeatTime.Format(time.RFC3339))
 		}
 		if condition.Status == "True" {
 			return nil
