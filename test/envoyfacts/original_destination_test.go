@@ -182,3 +182,69 @@ func each(addr string) string {
         cluster_name: "` + name + `"
         endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: "` + addr + `", port_value: 8080}}}}]}]`
 }
+
+// TestCallingTheOutboundListenerItself asks what an application can do to its sidecar by
+// calling the listener that the kernel redirects to: passing such a connection to its
+// original destination comes back to the same listener, from the sidecar itself.
+func TestCallingTheOutboundListenerItself(t *testing.T) {
+	t.Parallel()
+	passthrough := `
+      - filters:
+        - name: tcp
+          typed_config:
+            ` + tcpProxy + `
+            stat_prefix: passthrough
+            cluster: passthrough`
+	const blackhole = `
+      - filter_chain_match: {destination_port: 15001}
+        filters:
+        - name: tcp
+          typed_config:
+            ` + tcpProxy + `
+            stat_prefix: blackhole
+            cluster: blackhole`
+	for name, tt := range map[string]struct {
+		chains string
+		loops  bool
+	}{
+		"passed on, it goes round in circles":         {passthrough, true},
+		"a chain for the listener's own port ends it": {blackhole + passthrough, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			listen(t, n.outside, "10.2.0.1:7070", tcpHere)
+			n.start(t, `
+overload_manager:
+  resource_monitors:
+  - name: envoy.resource_monitors.global_downstream_max_connections
+    typed_config: {"@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 100}
+static_resources:
+  listeners:
+    - name: outbound-listener
+      address: `+outbound15001+`
+      use_original_dst: true
+      filter_chains:`+tt.chains+`
+  clusters:
+  - {name: passthrough, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, connect_timeout: 2s}
+  - {name: blackhole, type: STATIC}`)
+			if got := n.talk("10.2.0.1:7070"); got != "endpoint 10.2.0.1:7070" {
+				t.Errorf("a host outside: %q", got)
+			}
+			for _, own := range []string{"127.0.0.1:15001", "[::1]:15001", "10.1.1.2:15001"} {
+				before := n.stat(t, "listener.0.0.0.0_15001.downstream_cx_total")
+				_ = n.talk(own)
+				made := n.stat(t, "listener.0.0.0.0_15001.downstream_cx_total") - before
+				if tt.loops {
+					if made < 10 {
+						t.Errorf("%s makes %d connections: the chain may not be needed any more", own, made)
+					}
+					return
+				}
+				if made != 1 {
+					t.Errorf("%s makes %d connections, want 1", own, made)
+				}
+			}
+		})
+	}
+}
