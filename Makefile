@@ -27,7 +27,7 @@ tools: ## Build the pinned tools into Go's cache, so that later targets start at
 	go build -C hack/tools tool ./...
 
 .PHONY: generate
-generate: ## Make all generated files anew: deep copies, CRDs, protos, API reference
+generate: ## Make all generated files anew: deep copies, CRDs, protos, API reference, bundle
 	hack/generate.sh all
 
 .PHONY: manifests
@@ -116,7 +116,7 @@ deploy: ## Put the operator onto the cluster
 	hack/deploy.sh deploy
 
 .PHONY: undeploy
-undeploy: ## Remove all meshes and the operator from the cluster
+undeploy: ## Remove all meshes and the operator from the cluster; the CRDs stay
 	hack/deploy.sh undeploy
 
 .PHONY: bundle

@@ -25,7 +25,9 @@ case ${1:-} in
   undeploy)
     # The operator itself takes its meshes away, so it has to be there until they are gone.
     kubectl delete meshes.operator.openservicemesh.io --all --ignore-not-found --timeout=180s
-    remove config/default
+    remove config/webhook
+    remove config/manager
+    remove config/rbac
     ;;
   *) die "usage: deploy.sh install|deploy|undeploy|uninstall" ;;
 esac

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes every generated file anew: deep copies, CRDs, Go code of protos, the reference
-# of the API. hack/check.sh runs it on a copy and compares.
+# of the API, the bundle. hack/check.sh runs it on a copy and compares.
 #
-# Usage: generate.sh [all|code|manifests|protos|docs]
+# Usage: generate.sh [all|code|manifests|protos|docs|bundle]
 set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -33,8 +33,18 @@ docs() {
   tool crd-ref-docs --source-path=api --config=hack/api-docs.yaml --renderer=markdown --output-path=docs/reference/api.md --log-level=WARN
 }
 
+bundle() {
+  say "bundle"
+  tool kustomize build config/default | (
+    cd hack/tools
+    go run ./bundle -base ../../config/manifests/base.clusterserviceversion.yaml -samples ../../config/samples \
+      -release ../../internal/release/release.go -out ../../bundle
+  )
+  tool operator-verify manifests bundle/manifests
+}
+
 case ${1:-all} in
-  all) code; manifests; protos; docs ;;
-  code | manifests | protos | docs) "$1" ;;
+  all) code; manifests; protos; docs; bundle ;;
+  code | manifests | protos | docs | bundle) "$1" ;;
   *) die "unknown part $1" ;;
 esac
