@@ -1,0 +1,212 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
+)
+
+// silence is how long a replica may say nothing before it counts as unreadable.
+const silence = 3*heartbeat + time.Second
+
+// retryMin and retryMax bound the wait before a replica is dialled again.
+const (
+	retryMin = 500 * time.Millisecond
+	retryMax = 10 * time.Second
+)
+
+// Replica is where a replica serves its reports.
+type Replica struct {
+	Name, Address string
+}
+
+// Facts are what the replicas of a revision told.
+type Facts struct {
+	// Known says that every replica was read; the other facts are parts of the truth otherwise.
+	Known bool
+	// Unread names the replicas that were not.
+	Unread []string
+	// Connected counts proxies, Synced those that acknowledged all that they were
+	// sent, Rejecting those that rejected something.
+	Connected, Synced, Rejecting int
+}
+
+// Dial opens a connection to a replica's report port.
+type Dial func(ctx context.Context, address string) (*grpc.ClientConn, error)
+
+// Collector reads the replicas of one revision. It is safe for concurrent use.
+type Collector struct {
+	// Read-only after NewCollector.
+	dial    Dial
+	changed func()
+
+	mu sync.Mutex
+	// Protected by mu.
+	replicas map[Replica]*reading
+	closed   bool
+}
+
+// reading is what one replica told.
+type reading struct {
+	stop context.CancelFunc
+	done chan struct{}
+	// Protected by the collector's mu.
+	heard   bool
+	proxies map[string]*reportpb.Proxy
+}
+
+// NewCollector returns a Collector without replicas. changed is called, not often
+// and never at once with itself, when Facts may have changed.
+func NewCollector(dial Dial, changed func()) *Collector {
+	return &Collector{dial: dial, changed: changed, replicas: map[Replica]*reading{}}
+}
+
+// SetReplicas says which replicas serve now: new ones are dialled, others forgotten.
+func (c *Collector) SetReplicas(replicas []Replica) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	for r, reading := range c.replicas {
+		if !slices.Contains(replicas, r) {
+			reading.stop()
+			delete(c.replicas, r)
+		}
+	}
+	for _, r := range replicas {
+		if c.replicas[r] != nil {
+			continue
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		next := &reading{stop: stop, done: make(chan struct{})}
+		c.replicas[r] = next
+		go c.follow(ctx, r, next)
+	}
+}
+
+// Close stops all reading and returns when it has stopped.
+func (c *Collector) Close() {
+	c.mu.Lock()
+	c.closed = true
+	readings := slices.Collect(maps.Values(c.replicas))
+	clear(c.replicas)
+	c.mu.Unlock()
+	for _, r := range readings {
+		r.stop()
+		<-r.done
+	}
+}
+
+// Facts returns what is known now. A proxy that two replicas tell of, as it changes
+// from one to the other, counts once: by the later connection.
+func (c *Collector) Facts() Facts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := Facts{Known: true}
+	latest := map[string]*reportpb.Proxy{}
+	for r, reading := range c.replicas {
+		if !reading.heard {
+			f.Known = false
+			f.Unread = append(f.Unread, r.Name)
+			continue
+		}
+		for uid, p := range reading.proxies {
+			if old := latest[uid]; old == nil || old.GetConnectedSince().AsTime().Before(p.GetConnectedSince().AsTime()) {
+				latest[uid] = p
+			}
+		}
+	}
+	slices.Sort(f.Unread)
+	for _, p := range latest {
+		f.Connected++
+		if p.GetInSync() {
+			f.Synced++
+		}
+		if p.GetRejected() != nil {
+			f.Rejecting++
+		}
+	}
+	return f
+}
+
+// follow reads a replica until ctx is done, and dials again when the stream ends.
+func (c *Collector) follow(ctx context.Context, r Replica, into *reading) {
+	defer close(into.done)
+	wait := retryMin
+	for {
+		started := time.Now()
+		err := c.read(ctx, r, into)
+		c.mu.Lock()
+		into.heard, into.proxies = false, nil
+		c.mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.changed()
+		}
+		if time.Since(started) > retryMax {
+			wait = retryMin
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// read follows one stream until it ends or falls silent.
+func (c *Collector) read(ctx context.Context, r Replica, into *reading) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	conn, err := c.dial(ctx, r.Address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	quiet := time.AfterFunc(silence, func() { cancel(errors.New("the replica fell silent")) })
+	defer quiet.Stop()
+	stream, err := reportpb.NewReportsClient(conn).Watch(ctx, &reportpb.WatchRequest{})
+	if err != nil {
+		return err
+	}
+	for {
+		batch, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		quiet.Reset(silence)
+		if c.take(into, batch) {
+			c.changed()
+		}
+	}
+}
+
+// take puts a batch into what is known and reports whether that changed anything.
+func (c *Collector) take(into *reading, batch *reportpb.Batch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if batch.GetSnapshot() {
+		into.heard, into.proxies = true, map[string]*reportpb.Proxy{}
+	}
+	if into.proxies == nil {
+		return false
+	}
+	for _, p := range batch.GetUpserts() {
+		into.proxies[p.GetPodUid()] = p
+	}
+	for _, uid := range batch.GetRemoved() {
+		delete(into.proxies, uid)
+	}
+	return batch.GetSnapshot() || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
+}

@@ -1,0 +1,155 @@
+package report_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/openservicemesh/osm-operator/internal/report"
+	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
+)
+
+const operator = "spiffe://cluster.local/mesh/osm/operator"
+
+// replica is a running server with its store.
+type replica struct {
+	report.Replica
+	store  *report.Store
+	server *grpc.Server
+}
+
+func start(t *testing.T, p *pki, name string) *replica {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := report.NewStore()
+	server := (&report.Server{Store: store, Replica: name, Revision: "v1", Operator: operator}).NewGRPCServer(p.server(t))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(listener) }()
+	t.Cleanup(func() { server.Stop(); <-done })
+	return &replica{Replica: report.Replica{Name: name, Address: listener.Addr().String()}, store: store, server: server}
+}
+
+func collect(t *testing.T, p *pki, id string) (*report.Collector, <-chan struct{}) {
+	t.Helper()
+	changed := make(chan struct{}, 1)
+	c := report.NewCollector(func(_ context.Context, address string) (*grpc.ClientConn, error) {
+		return grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(p.client(t, id))))
+	}, func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	t.Cleanup(c.Close)
+	return c, changed
+}
+
+// until waits for facts that fit, woken by changes alone.
+func until(t *testing.T, c *report.Collector, changed <-chan struct{}, what string, fits func(report.Facts) bool) report.Facts {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		f := c.Facts()
+		if fits(f) {
+			return f
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%s: still %+v", what, f)
+		}
+	}
+}
+
+func proxy(uid string, since time.Time, synced bool) *reportpb.Proxy {
+	return &reportpb.Proxy{PodUid: uid, ConnectedSince: timestamppb.New(since), InSync: synced}
+}
+
+func TestCollector(t *testing.T) {
+	p, now := newPKI(t), time.Now()
+	a, b := start(t, p, "a"), start(t, p, "b")
+	a.store.Set(proxy("1", now, true))
+	b.store.Set(proxy("2", now, true))
+	c, changed := collect(t, p, operator)
+	c.SetReplicas([]report.Replica{a.Replica, b.Replica})
+
+	until(t, c, changed, "both replicas are read", func(f report.Facts) bool { return f.Known && f.Connected == 2 && f.Synced == 2 })
+
+	b.store.Set(proxy("3", now, false))
+	until(t, c, changed, "a change is told", func(f report.Facts) bool { return f.Connected == 3 && f.Synced == 2 })
+
+	b.store.Set(proxy("1", now.Add(time.Second), false))
+	until(t, c, changed, "a proxy that moved counts once, by its later stream", func(f report.Facts) bool { return f.Connected == 3 && f.Synced == 1 })
+
+	b.store.Remove("3")
+	until(t, c, changed, "a proxy that went is forgotten", func(f report.Facts) bool { return f.Connected == 2 })
+
+	rejecting := proxy("2", now, true)
+	rejecting.Rejected = &reportpb.Rejection{Message: "no"}
+	b.store.Set(rejecting)
+	until(t, c, changed, "a rejection is counted", func(f report.Facts) bool { return f.Rejecting == 1 })
+
+	b.server.Stop()
+	f := until(t, c, changed, "a replica that went makes the facts unknown", func(f report.Facts) bool { return !f.Known })
+	if len(f.Unread) != 1 || f.Unread[0] != "b" {
+		t.Errorf("unread are %v, want b", f.Unread)
+	}
+
+	c.SetReplicas([]report.Replica{a.Replica})
+	if f := c.Facts(); !f.Known || f.Connected != 1 {
+		t.Errorf("without the replica that went: %+v, want one known proxy", f)
+	}
+}
+
+func TestNoReplicaMeansNoProxy(t *testing.T) {
+	c, _ := collect(t, newPKI(t), operator)
+	if f := c.Facts(); !f.Known || f.Connected != 0 {
+		t.Errorf("Facts of no replica: %+v, want a known nothing", f)
+	}
+}
+
+func TestOnlyTheOperatorMayRead(t *testing.T) {
+	p := newPKI(t)
+	r := start(t, p, "a")
+	cases := map[string]struct {
+		client *pki
+		id     string
+		want   codes.Code
+	}{
+		"The operator reads":                      {p, operator, codes.OK},
+		"The operator of another mesh does not":   {p, "spiffe://cluster.local/mesh/other/operator", codes.PermissionDenied},
+		"A workload does not":                     {p, "spiffe://cluster.local/ns/default/sa/default", codes.PermissionDenied},
+		"The right name from another root is not": {newPKI(t), operator, codes.Unavailable},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			config := tc.client.client(t, tc.id)
+			config.RootCAs = p.pool // it would trust the server; the server must not trust it
+			conn, err := grpc.NewClient(r.Address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			stream, err := reportpb.NewReportsClient(conn).Watch(ctx, &reportpb.WatchRequest{})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			if errors.Is(err, context.DeadlineExceeded) || status.Code(err) != tc.want {
+				t.Errorf("Watch: %v, want code %s", err, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package report
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
+)
+
+// Store holds the proxies of one replica. It is safe for concurrent use.
+type Store struct {
+	mu sync.Mutex
+	// Protected by mu.
+	proxies  map[string]*reportpb.Proxy
+	watchers map[*watcher]struct{}
+}
+
+// watcher is a reader and what it has not read yet.
+type watcher struct {
+	wake chan struct{}
+	// dirty are pod UIDs; protected by the store's mu.
+	dirty map[string]struct{}
+}
+
+// NewStore returns an empty Store.
+func NewStore() *Store {
+	return &Store{proxies: map[string]*reportpb.Proxy{}, watchers: map[*watcher]struct{}{}}
+}
+
+// Set puts a proxy's state; p must not be changed afterwards.
+func (s *Store) Set(p *reportpb.Proxy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if proto.Equal(s.proxies[p.GetPodUid()], p) {
+		return
+	}
+	s.proxies[p.GetPodUid()] = p
+	s.touch(p.GetPodUid())
+}
+
+// Remove forgets a proxy that went.
+func (s *Store) Remove(podUID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.proxies[podUID]; !ok {
+		return
+	}
+	delete(s.proxies, podUID)
+	s.touch(podUID)
+}
+
+// touch tells all watchers; mu is held.
+func (s *Store) touch(podUID string) {
+	for w := range s.watchers {
+		w.dirty[podUID] = struct{}{}
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch returns a watcher and all proxies as they are now.
+func (s *Store) watch() (*watcher, []*reportpb.Proxy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := &watcher{wake: make(chan struct{}, 1), dirty: map[string]struct{}{}}
+	s.watchers[w] = struct{}{}
+	all := make([]*reportpb.Proxy, 0, len(s.proxies))
+	for _, uid := range slices.Sorted(maps.Keys(s.proxies)) {
+		all = append(all, s.proxies[uid])
+	}
+	return w, all
+}
+
+func (s *Store) unwatch(w *watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.watchers, w)
+}
+
+// drain returns what a watcher has not read.
+func (s *Store) drain(w *watcher) (upserts []*reportpb.Proxy, removed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, uid := range slices.Sorted(maps.Keys(w.dirty)) {
+		if p, ok := s.proxies[uid]; ok {
+			upserts = append(upserts, p)
+		} else {
+			removed = append(removed, uid)
+		}
+	}
+	clear(w.dirty)
+	return upserts, removed
+}
