@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/openservicemesh/osm-operator/internal/cli"
 )
 
 // Streams are the standard streams of a process.
@@ -64,6 +66,9 @@ mesh and as the init container of a pod in it.`,
 	root.SetErr(streams.Err)
 	root.AddCommand(
 		newVersionCommand(),
+		newOperatorCommand(),
+		newInitCommand(),
 	)
+	root.AddCommand(cli.Commands(streams.In, streams.Out, streams.Err)...)
 	return root
 }
