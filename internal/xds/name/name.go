@@ -86,8 +86,11 @@ func Outbound(namespace, service string, servicePort uint16) string {
 // Headless is the listener and the route that all headless services on a port share.
 func Headless(servicePort uint16) string { return "outbound-headless/" + port(servicePort) }
 
-// HeadlessCluster is the cluster of all headless TCP services on a port.
-func HeadlessCluster(servicePort uint16) string { return "headless|" + port(servicePort) }
+// HeadlessClusters is what the names of HeadlessCluster begin with.
+const HeadlessClusters = "headless|"
+
+// HeadlessCluster is the cluster of all endpoints of headless services on a port.
+func HeadlessCluster(servicePort uint16) string { return HeadlessClusters + port(servicePort) }
 
 // InboundRoute is the route of an inbound port.
 func InboundRoute(targetPort uint16) string { return "rds-inbound." + port(targetPort) }

@@ -1,0 +1,285 @@
+package translate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/openservicemesh/osm-operator/internal/ir"
+	"github.com/openservicemesh/osm-operator/internal/xds/name"
+	"github.com/openservicemesh/osm-operator/internal/xds/resource"
+)
+
+// Names of the HTTP filters that routes have settings for.
+const (
+	rbacFilter      = "envoy.filters.http.rbac"
+	rateLimitFilter = "envoy.filters.http.local_ratelimit"
+)
+
+// handshakeTimeout bounds how long a connection may take to say what it is, and to
+// shake hands.
+const handshakeTimeout = 10 * time.Second
+
+// inbound adds what the proxy does with connections that others make to the pod: for
+// each port that is served, a chain that speaks mTLS and nothing else. Who may
+// request what is in the routes, so that a change acts on the next request of every
+// connection, old ones too.
+func (t *Translator) inbound(p *ir.Proxy, out *resource.Set) error {
+	t.parts.always.addTo(out)
+	if p.Metrics {
+		t.parts.metrics.addTo(out)
+	}
+	if len(p.Inbound) == 0 {
+		return nil
+	}
+	m := &maker{}
+	t.parts.inbound.addTo(out)
+	listener := t.parts.inboundListener(m)
+	for _, port := range p.Inbound {
+		listener.FilterChains = append(listener.FilterChains, t.parts.inboundChain(m, port))
+		local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
+		out.Add(m.resource(t.parts.localCluster(port, local), local))
+		if port.Protocol == ir.HTTP {
+			n := name.InboundRoute(port.Port)
+			out.Add(m.resource(t.parts.inboundTable(m, port, n), n))
+		}
+	}
+	out.Add(m.resource(listener, name.InboundListener))
+	if m.err != nil {
+		return fmt.Errorf("making the inbound listener: %w", m.err)
+	}
+	return nil
+}
+
+func (p *parts) inboundListener(m *maker) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:                name.InboundListener,
+		StatPrefix:          inboundStats,
+		Address:             socketAddress("0.0.0.0", inboundPort),
+		AdditionalAddresses: []*listenerv3.AdditionalAddress{{Address: socketAddress("::", inboundPort)}},
+		ListenerFilters: []*listenerv3.ListenerFilter{
+			p.originalDst,
+			m.listenerFilter("envoy.filters.listener.tls_inspector", &tlsinspectorv3.TlsInspector{}),
+		},
+		ListenerFiltersTimeout: durationpb.New(handshakeTimeout),
+		TrafficDirection:       corev3.TrafficDirection_INBOUND,
+		TcpKeepalive:           tcpKeepalive(),
+		AccessLog:              p.refusalLog,
+	}
+}
+
+// inboundChain takes mTLS connections to one port. Its name changes with the set of
+// those who may use the port at all: Envoy then ends what came in by the old chain
+// within its drain time, so that nobody keeps a stream or a connection who may not
+// open it any more.
+func (p *parts) inboundChain(m *maker, port ir.InboundPort) *listenerv3.FilterChain {
+	who := port.Allow
+	if port.Protocol == ir.HTTP {
+		who = anyRoute(port)
+	}
+	chain := &listenerv3.FilterChain{
+		Name: fmt.Sprintf("inbound/%d/%s", port.Port, fingerprint(who)),
+		FilterChainMatch: &listenerv3.FilterChainMatch{
+			DestinationPort: wrapperspb.UInt32(uint32(port.Port)), TransportProtocol: "tls",
+		},
+		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
+	}
+	if port.Protocol == ir.HTTP {
+		// A request by anyone else in the mesh is answered, with 403 or 404.
+		chain.TransportSocket = p.downstreamTLS(m, p.names(ir.Principals{Any: true}), "h2", "http/1.1")
+		chain.Filters = []*listenerv3.Filter{m.httpChainFilter(p.inboundManager(port))}
+		return chain
+	}
+	// Names are checked in the handshake already: a filter would wait for the client's
+	// first bytes, while the server may have spoken.
+	chain.TransportSocket = p.downstreamTLS(m, p.names(who))
+	local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
+	proxy := toCluster(p.tcpProxy(inboundStats), local)
+	proxy.MaxDownstreamConnectionDuration = durationpb.New(tcpAge)
+	proxy.MaxDownstreamConnectionDurationJitterPercentage = &typev3.Percent{Value: ageJitter}
+	chain.Filters = []*listenerv3.Filter{
+		m.networkFilter("envoy.filters.network.rbac", &networkrbacv3.RBAC{StatPrefix: inboundStats + ".", Rules: p.allow("", who)}),
+		m.tcpChainFilter(proxy),
+	}
+	return chain
+}
+
+// anyRoute are those who may send at least one kind of request.
+func anyRoute(port ir.InboundPort) ir.Principals {
+	var who ir.Principals
+	for _, r := range port.Routes {
+		who = either(who, both(r.Allow, port.Allow))
+	}
+	return who
+}
+
+// inboundManager trusts nothing that a client says of itself: the certificate's name
+// is put in place of any that came along, and the path is brought into the one form
+// that routes are compared with, and that the application gets.
+func (p *parts) inboundManager(port ir.InboundPort) *hcmv3.HttpConnectionManager {
+	config := p.connectionManager(inboundStats, name.InboundRoute(port.Port), slices.Clone(p.inboundFilters)...)
+	limitAge(config)
+	config.MergeSlashes = true
+	config.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD
+	config.RequestHeadersTimeout = durationpb.New(time.Minute)
+	config.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+	config.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
+	return config
+}
+
+// makeInboundFilters makes the filters of inbound requests. Authorization refuses what
+// a route does not allow; rate limits come before the external authorization, which
+// they protect.
+func (p *parts) makeInboundFilters(m *maker) {
+	p.open = m.pack(&rbacv3.RBACPerRoute{})
+	p.inboundFilters = []*hcmv3.HttpFilter{
+		m.httpFilter(rbacFilter, &rbacv3.RBAC{Rules: &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW}}),
+		m.httpFilter(rateLimitFilter, &ratelimitv3.LocalRateLimit{StatPrefix: inboundStats}),
+	}
+	if p.shared.ExternalAuthorization != nil {
+		p.inboundFilters = append(p.inboundFilters, p.authorizationFilter(m))
+	}
+}
+
+// inboundTable says who may send which requests. What matches none of the routes is
+// answered 404, whoever asks.
+func (p *parts) inboundTable(m *maker, port ir.InboundPort, n string) *routev3.RouteConfiguration {
+	local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
+	host := &routev3.VirtualHost{Name: n, Domains: []string{"*"}}
+	common := commonLimit(port.Routes)
+	if common != nil {
+		host.TypedPerFilterConfig = map[string]*anypb.Any{rateLimitFilter: m.rateLimit(common)}
+	}
+	if comparesPaths(port.Routes) {
+		host.Routes = append(host.Routes, p.ambiguous())
+	}
+	for i := range port.Routes {
+		host.Routes = append(host.Routes, p.inboundRoute(m, &port.Routes[i], port.Allow, local, common))
+	}
+	host.Routes = append(host.Routes, p.answer("not-found", 404, &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+	}))
+	table := routeConfiguration(n)
+	table.VirtualHosts = []*routev3.VirtualHost{host}
+	if len(port.Hosts) > 0 {
+		host.Domains = hosts(port.Hosts)
+		elsewhere := p.answer("not-found", 404, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}})
+		table.VirtualHosts = append(table.VirtualHosts, &routev3.VirtualHost{
+			Name: "elsewhere", Domains: []string{"*"}, Routes: []*routev3.Route{elsewhere},
+		})
+	}
+	return table
+}
+
+func hosts(all []string) []string {
+	out := make([]string, 0, len(all))
+	for _, h := range all {
+		if h = strings.ToLower(h); h != "*" {
+			out = append(out, h)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// inboundRoute allows a kind of request to those who are meant.
+func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, local string, common *ir.LocalRateLimit) *routev3.Route {
+	perFilter := map[string]*anypb.Any{
+		rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: p.allow(r.Name, both(r.Allow, port))}}),
+	}
+	switch {
+	case r.RateLimit == common:
+	case r.RateLimit != nil:
+		perFilter[rateLimitFilter] = m.rateLimit(r.RateLimit)
+	default:
+		perFilter[rateLimitFilter] = m.pack(&routev3.FilterConfig{Disabled: true})
+	}
+	return &routev3.Route{
+		Name:  r.Name,
+		Match: m.match(r.Match),
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: local},
+			Timeout:          durationpb.New(max(0, r.Timeout)),
+		}},
+		TypedPerFilterConfig: perFilter,
+	}
+}
+
+// comparesPaths reports whether it matters how a path is read.
+func comparesPaths(routes []ir.InboundRoute) bool {
+	return slices.ContainsFunc(routes, func(r ir.InboundRoute) bool {
+		return r.Match.Path.Kind != ir.MatchAny && (r.Match.Path.Kind != ir.MatchRegex || r.Match.Path.Value != ".*")
+	})
+}
+
+// ambiguous refuses paths with "..;" or ".;" in them: some application servers cut
+// what follows the semicolon and then go up, to where no route was asked about.
+func (p *parts) ambiguous() *routev3.Route {
+	return p.answer("ambiguous-path", 400, &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: matchingRegex(`.*/(?:\.|%2[eE]){1,2}(?:;|%3[bB]).*`).GetSafeRegex()},
+	})
+}
+
+// answer is a route that the proxy answers by itself, whoever asks.
+func (p *parts) answer(n string, status uint32, match *routev3.RouteMatch) *routev3.Route {
+	return &routev3.Route{
+		Name: n, Match: match, Action: respond(status, ""),
+		TypedPerFilterConfig: map[string]*anypb.Any{rbacFilter: p.open},
+	}
+}
+
+// commonLimit returns the limit that several routes share as one bucket, nil if there
+// is none.
+func commonLimit(routes []ir.InboundRoute) *ir.LocalRateLimit {
+	uses := map[*ir.LocalRateLimit]int{}
+	var most *ir.LocalRateLimit
+	for _, r := range routes {
+		if r.RateLimit == nil {
+			continue
+		}
+		uses[r.RateLimit]++
+		if n := uses[r.RateLimit]; n > 1 && (most == nil || n > uses[most]) {
+			most = r.RateLimit
+		}
+	}
+	return most
+}
+
+// rateLimit is a bucket of its own.
+func (m *maker) rateLimit(l *ir.LocalRateLimit) *anypb.Any {
+	if l.Requests == 0 || l.Interval <= 0 {
+		m.fail(errors.New("a rate limit needs a number of requests and an interval"))
+		return nil
+	}
+	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}
+	out := &ratelimitv3.LocalRateLimit{
+		StatPrefix: inboundStats,
+		TokenBucket: &typev3.TokenBucket{
+			MaxTokens: l.Requests + l.Burst, TokensPerFill: wrapperspb.UInt32(l.Requests), FillInterval: durationpb.New(l.Interval),
+		},
+		FilterEnabled:        all,
+		FilterEnforced:       all,
+		ResponseHeadersToAdd: added(ir.HeaderChange{Add: l.Headers}),
+	}
+	if status := cmp.Or(l.Status, 429); status != 429 {
+		out.Status = &typev3.HttpStatus{Code: typev3.StatusCode(status)}
+	}
+	return m.pack(out)
+}

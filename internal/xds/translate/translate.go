@@ -1,0 +1,144 @@
+// Package translate turns the intermediate representation into Envoy's resources:
+// what one proxy must do goes in; listeners, routes, clusters and secrets come out,
+// marshalled once, with the names of the load assignments that they refer to.
+//
+// One file is about one concept of Envoy's. The same representation gives the same
+// bytes, and values that proxies share give the same *resource.Resource. Nothing is
+// decided here about who may do what: where the representation allows nobody, so does
+// Envoy, and where it is silent, Envoy refuses. The package knows neither Kubernetes
+// nor the kinds of policies.
+package translate
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/openservicemesh/osm-operator/internal/ir"
+	"github.com/openservicemesh/osm-operator/internal/xds/resource"
+)
+
+// Translator remembers what it made of values that proxies share. It is safe for
+// concurrent use.
+type Translator struct {
+	mu sync.Mutex
+	// shared is what the rest of these fields was made with; protected by mu, like all of them.
+	shared       *ir.Shared
+	parts        *parts
+	destinations map[*ir.Destination]*piece
+	clusters     map[*ir.Cluster]*piece
+	ports        map[portKey][]portPiece
+	// swept is the number of values that the last Retain left behind.
+	swept int
+}
+
+// New returns a Translator that remembers nothing yet.
+func New() *Translator { return &Translator{} }
+
+// piece is what was made of one value: resources, and the load assignments that
+// they refer to.
+type piece struct {
+	resources []*resource.Resource
+	endpoints map[string][]ir.EndpointSet
+}
+
+func (p *piece) addTo(s *resource.Set) {
+	for _, r := range p.resources {
+		s.Add(r)
+	}
+	maps.Copy(s.Endpoints, p.endpoints)
+}
+
+// include takes over what another piece holds.
+func (p *piece) include(other *piece) {
+	p.resources = append(p.resources, other.resources...)
+	for n, sets := range other.endpoints {
+		p.use(n, sets)
+	}
+}
+
+func (p *piece) use(n string, sets []ir.EndpointSet) {
+	if p.endpoints == nil {
+		p.endpoints = map[string][]ir.EndpointSet{}
+	}
+	p.endpoints[n] = sets
+}
+
+// Proxy returns all resources of one proxy class. An error says which of them
+// cannot be made; the caller then keeps what it had.
+func (t *Translator) Proxy(p *ir.Proxy) (*resource.Set, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.reset(p.Shared); err != nil {
+		return nil, err
+	}
+	out := resource.NewSet()
+	err := errors.Join(
+		t.outbound(p, out),
+		t.inbound(p, out),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("translating for proxies of class %s: %w", p.Class, err)
+	}
+	return out, nil
+}
+
+// reset forgets everything when the settings of all proxies change: they are in most
+// of what is made. The caller holds mu.
+func (t *Translator) reset(shared *ir.Shared) error {
+	if shared == nil {
+		return errors.New("a proxy without shared settings")
+	}
+	if t.shared == shared && t.parts != nil {
+		return nil
+	}
+	made, err := newParts(shared)
+	if err != nil {
+		return fmt.Errorf("translating the settings of all proxies: %w", err)
+	}
+	t.shared, t.parts = shared, made
+	t.destinations = map[*ir.Destination]*piece{}
+	t.clusters = map[*ir.Cluster]*piece{}
+	t.ports = map[portKey][]portPiece{}
+	t.swept = 0
+	return nil
+}
+
+// Retain forgets what was made of values that none of these proxies holds any more.
+// It may be called after every compilation: it does nothing until what is remembered
+// has doubled.
+func (t *Translator) Retain(proxies []*ir.Proxy) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const slack = 256
+	if t.remembered() <= 2*t.swept+slack {
+		return
+	}
+	held := map[*ir.Destination]struct{}{}
+	clusters := map[*ir.Cluster]struct{}{}
+	for _, p := range proxies {
+		for _, d := range p.Outbound {
+			if _, seen := held[d]; seen {
+				continue
+			}
+			held[d] = struct{}{}
+			for c := range clustersOf(d) {
+				clusters[c] = struct{}{}
+			}
+		}
+	}
+	maps.DeleteFunc(t.destinations, func(d *ir.Destination, _ *piece) bool { _, ok := held[d]; return !ok })
+	maps.DeleteFunc(t.clusters, func(c *ir.Cluster, _ *piece) bool { _, ok := clusters[c]; return !ok })
+	clear(t.ports)
+	t.swept = t.remembered()
+}
+
+// remembered counts what is remembered. The caller holds mu.
+func (t *Translator) remembered() int {
+	n := len(t.destinations) + len(t.clusters)
+	for _, pieces := range t.ports {
+		n += len(pieces)
+	}
+	return n
+}
