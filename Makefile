@@ -49,7 +49,7 @@ check: ## Format, linters, generated files, architecture, dead code, modules; ch
 ##@ Test
 
 .PHONY: test
-test: test-unit test-apiserver test-e2e ## Run all tests; starts a local cluster where KUBECONFIG is not set
+test: test-unit test-apiserver test-cluster test-e2e ## Run all tests; starts a local cluster where KUBECONFIG is not set
 
 .PHONY: test-unit
 test-unit: ## Unit, golden and property tests, with a real Envoy
@@ -62,6 +62,10 @@ test-race: ## Tests of concurrent packages under the race detector
 .PHONY: test-apiserver
 test-apiserver: ## Tests against a real kube-apiserver
 	hack/test.sh apiserver $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: ## Test of the local cluster itself (Linux, root)
+	hack/test.sh cluster $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: ## End-to-end tests on a cluster
