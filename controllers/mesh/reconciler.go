@@ -79,7 +79,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 	}
 	applyErr := r.apply(ctx, &m, p)
-	if err := r.report(ctx, &m, p, applyProblem(applyErr)); err != nil {
+	if err := r.report(ctx, &m, p, applyProblem(&m, applyErr)); err != nil {
 		return ctrl.Result{}, err
 	}
 	if applyErr != nil && !isForeign(applyErr) {
@@ -146,10 +146,14 @@ func refusal(err error) *status.Problem {
 	return &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: err}
 }
 
-func applyProblem(err error) *status.Problem {
+func applyProblem(m *operatorv1alpha1.Mesh, err error) *status.Problem {
 	switch {
 	case err == nil, apierrors.IsConflict(err):
 		return nil
+	case apierrors.IsForbidden(err) && m.Status.Version == "":
+		// The operator has just bound itself in a new namespace, which the API server
+		// takes a moment to see.
+		return &status.Problem{Reason: operatorv1alpha1.ReasonApplying, Err: err, Waiting: true}
 	case isForeign(err):
 		return &status.Problem{Reason: operatorv1alpha1.ReasonForeignObject, Err: err}
 	default:

@@ -25,7 +25,8 @@ type MeshInput struct {
 	OperatorNamespace, OperatorServiceAccount string
 }
 
-// Foundation returns the namespace and the MeshConfig.
+// Foundation returns the namespace, and what the operator may do in it: all that
+// follows needs both.
 func Foundation(in MeshInput) []client.Object {
 	namespace := &corev1.Namespace{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
@@ -35,7 +36,8 @@ func Foundation(in MeshInput) []client.Object {
 			"name": in.Revision.Namespace,
 		}),
 	}
-	return []client.Object{namespace, meshConfig(in)}
+	operator := []rbacv1.Subject{{Kind: "ServiceAccount", Name: in.OperatorServiceAccount, Namespace: in.OperatorNamespace}}
+	return []client.Object{namespace, in.roleBinding(OperatorNamespaceRole, operator)}
 }
 
 // meshConfig holds only the fields that the Mesh enforces: all others are the
@@ -51,14 +53,13 @@ func meshConfig(in MeshInput) client.Object {
 	return config
 }
 
-// Access returns what the operator may do in the mesh's namespace, the control
-// plane's account, its bindings and who may reach it.
+// Access returns the MeshConfig, and the control plane's account, its bindings and who
+// may reach it.
 func Access(in MeshInput) []client.Object {
 	ns := in.Revision.Namespace
-	operator := []rbacv1.Subject{{Kind: "ServiceAccount", Name: in.OperatorServiceAccount, Namespace: in.OperatorNamespace}}
 	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: ServiceAccount, Namespace: ns}}
 	return []client.Object{
-		in.roleBinding(OperatorNamespaceRole, operator),
+		meshConfig(in),
 		&corev1.ServiceAccount{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 			ObjectMeta: in.meta(ns, ServiceAccount, nil),
