@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-if [ -n "${KUBECONFIG:-}" ]; then
+if ! is_local; then
   say "KUBECONFIG is set: using the cluster of $KUBECONFIG as it is"
   if [ "${1:-}" = status ]; then
     use_kubectl

@@ -9,19 +9,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-up} in
   up)
-    own=${KUBECONFIG:-}
     use_cluster
     use_kubectl
-    if [ -z "$own" ]; then
-      hack/images.sh load
-    fi
+    hack/images.sh load
     go run ./test/demo up
     ;;
   down)
-    if [ -n "${KUBECONFIG:-}" ]; then
-      go run ./test/demo down
-    else
+    if is_local; then
       hack/cluster.sh down
+    else
+      go run ./test/demo down
     fi
     ;;
   *) die "unknown verb $1" ;;

@@ -50,12 +50,16 @@ cluster_verb() {
 # where they are missing.
 cluster_path() { cluster_verb bin-path; }
 
+# is_local says whether the cluster to use is the local one: no other is named, or
+# KUBECONFIG names it, as somebody may have exported it.
+is_local() {
+  [ -z "${KUBECONFIG:-}" ] || [ "$KUBECONFIG" = "$(cluster_verb kubeconfig --name "$OSM_CLUSTER" 2>/dev/null)" ]
+}
+
 # use_cluster makes sure that there is a cluster and that KUBECONFIG names it. Where
 # KUBECONFIG is set already, nothing is built or started.
 use_cluster() {
-  if [ -n "${KUBECONFIG:-}" ]; then
-    return
-  fi
+  is_local || return 0
   cluster_verb up --name "$OSM_CLUSTER" >&2
   KUBECONFIG=$(cluster_verb kubeconfig --name "$OSM_CLUSTER")
   export KUBECONFIG
