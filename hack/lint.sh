@@ -6,15 +6,16 @@ set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# The formatter walks folders and knows no modules; the linters compile one module.
 case ${1:-run} in
-  format) args=(fmt) ;;
-  format-diff) args=(fmt --diff) ;;
-  run) args=(run) ;;
+  format) tool golangci-lint fmt ;;
+  format-diff) tool golangci-lint fmt --diff ;;
+  run)
+    status=0
+    for module in $(modules); do
+      (cd "$module" && tool golangci-lint run --config "$root/.golangci.yml" ./...) || status=1
+    done
+    exit $status
+    ;;
   *) die "unknown verb $1" ;;
 esac
-
-status=0
-for module in $(modules); do
-  (cd "$module" && tool golangci-lint "${args[@]}" --config "$root/.golangci.yml" ./...) || status=1
-done
-exit $status
