@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
@@ -154,4 +156,16 @@ func freePort(t *testing.T) uint16 {
 	}
 	defer l.Close()
 	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// TestEnvoyAcceptsWhatIsDrawn loads proxies of the property tests into the real Envoy.
+func TestEnvoyAcceptsWhatIsDrawn(t *testing.T) {
+	t.Parallel()
+	envoy := realEnvoy(t)
+	for seed := range 16 {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			validate(t, envoy, rapid.Custom(drawProxy).Example(seed))
+		})
+	}
 }

@@ -2,8 +2,8 @@ package translate
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -262,10 +262,17 @@ func commonLimit(routes []ir.InboundRoute) *ir.LocalRateLimit {
 	return most
 }
 
+// shortestInterval is the shortest that Envoy fills a bucket in.
+const shortestInterval = 50 * time.Millisecond
+
 // rateLimit is a bucket of its own.
 func (m *maker) rateLimit(l *ir.LocalRateLimit) *anypb.Any {
-	if l.Requests == 0 || l.Interval <= 0 {
-		m.fail(errors.New("a rate limit needs a number of requests and an interval"))
+	if l.Requests == 0 || l.Interval < shortestInterval {
+		m.fail(fmt.Errorf("a rate limit of %d requests in %s: it needs one request and %s at least", l.Requests, l.Interval, shortestInterval))
+		return nil
+	}
+	if uint64(l.Requests)+uint64(l.Burst) > math.MaxUint32 {
+		m.fail(fmt.Errorf("a rate limit of %d requests and %d on top is more than can be counted", l.Requests, l.Burst))
 		return nil
 	}
 	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}

@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -93,6 +94,7 @@ type parts struct {
 	inboundFilters []*hcmv3.HttpFilter
 	tracing        *hcmv3.HttpConnectionManager_Tracing
 
+	tls *tlsv3.TlsParameters
 	// open is the authorization of a route that answers by itself.
 	open *anypb.Any
 	// http are the options of HTTP in clusters without limits.

@@ -21,9 +21,10 @@ import (
 
 const tlsSocket = "envoy.transport_sockets.tls"
 
-// makeTransport makes the roots that peers are verified with into a secret, and what
-// clusters without limits say of HTTP.
+// makeTransport makes the parameters of TLS, the secret of the roots that peers are
+// verified with, and what clusters without limits say of HTTP.
 func (p *parts) makeTransport(m *maker) {
+	p.tls = p.tlsParameters(m)
 	p.http = map[string]*anypb.Any{httpOptions: m.pack(sameProtocol(nil))}
 	if len(p.shared.TrustBundle) == 0 {
 		m.fail(errors.New("there are no roots to verify peers with"))
@@ -81,7 +82,7 @@ func (p *parts) upstreamTLS(m *maker, c *ir.Cluster, peers ...identity.ServiceAc
 	}
 	return m.transportSocket(tlsSocket, &tlsv3.UpstreamTlsContext{
 		Sni:              c.SNI,
-		CommonTlsContext: p.commonTLS(m, names),
+		CommonTlsContext: p.commonTLS(names),
 		// No session outlives a change of the roots or of who may be called.
 		MaxSessionKeys: wrapperspb.UInt32(0),
 	})
@@ -89,7 +90,7 @@ func (p *parts) upstreamTLS(m *maker, c *ir.Cluster, peers ...identity.ServiceAc
 
 // downstreamTLS accepts the certificates with these names.
 func (p *parts) downstreamTLS(m *maker, names []*matcherv3.StringMatcher, protocols ...string) *corev3.TransportSocket {
-	common := p.commonTLS(m, names)
+	common := p.commonTLS(names)
 	common.AlpnProtocols = protocols
 	return m.transportSocket(tlsSocket, &tlsv3.DownstreamTlsContext{
 		CommonTlsContext:                 common,
@@ -101,7 +102,7 @@ func (p *parts) downstreamTLS(m *maker, names []*matcherv3.StringMatcher, protoc
 
 // commonTLS presents the workload's certificate and accepts peers of the mesh with one
 // of these names.
-func (p *parts) commonTLS(m *maker, names []*matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
+func (p *parts) commonTLS(names []*matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
 	if len(names) == 0 {
 		// No list at all would accept any name.
 		names = []*matcherv3.StringMatcher{exact(nobody)}
@@ -111,7 +112,7 @@ func (p *parts) commonTLS(m *maker, names []*matcherv3.StringMatcher) *tlsv3.Com
 		matchers = append(matchers, &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: n})
 	}
 	return &tlsv3.CommonTlsContext{
-		TlsParams: p.tlsParameters(m),
+		TlsParams: p.tls,
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{
 			Name: name.WorkloadCertificate,
 			SdsConfig: &corev3.ConfigSource{
@@ -137,7 +138,7 @@ const nobody = "nobody:"
 func (p *parts) tlsParameters(m *maker) *tlsv3.TlsParameters {
 	return &tlsv3.TlsParameters{
 		TlsMinimumProtocolVersion: m.tlsVersion(p.shared.TLS.MinVersion),
-		// Left alone, a client would stop at 1.2.
+		// Left to Envoy, a client would stop at 1.2.
 		TlsMaximumProtocolVersion: highest(m.tlsVersion(p.shared.TLS.MaxVersion)),
 		CipherSuites:              p.shared.TLS.CipherSuites,
 		EcdhCurves:                p.shared.TLS.Curves,

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/openservicemesh/osm-operator/internal/ir"
@@ -130,7 +131,11 @@ func (t *Translator) Retain(proxies []*ir.Proxy) {
 	}
 	maps.DeleteFunc(t.destinations, func(d *ir.Destination, _ *piece) bool { _, ok := held[d]; return !ok })
 	maps.DeleteFunc(t.clusters, func(c *ir.Cluster, _ *piece) bool { _, ok := clusters[c]; return !ok })
-	clear(t.ports)
+	for key, pieces := range t.ports {
+		t.ports[key] = slices.DeleteFunc(pieces, func(p portPiece) bool {
+			return slices.ContainsFunc(p.destinations, func(d *ir.Destination) bool { _, ok := held[d]; return !ok })
+		})
+	}
 	t.swept = t.remembered()
 }
 
