@@ -10,12 +10,15 @@ package endpoints
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -40,7 +43,11 @@ func Build(m *mesh.Model, sets []ir.EndpointSet) (*resource.Resource, error) {
 		passthrough = passthrough || s.Passthrough
 	}
 	n := Name(sets)
-	return resource.New(assignment(n, byAddress, passthrough), n)
+	a, err := assignment(n, byAddress, passthrough)
+	if err != nil {
+		return nil, fmt.Errorf("making the endpoints %s: %w", n, err)
+	}
+	return resource.New(a, n)
 }
 
 // target is an endpoint that may be called.
@@ -158,7 +165,7 @@ func keep(all []target, want func(target) bool) []target {
 }
 
 // assignment writes the endpoints down in the order of their addresses.
-func assignment(cluster string, byAddress map[netip.AddrPort]target, passthrough bool) *endpointv3.ClusterLoadAssignment {
+func assignment(cluster string, byAddress map[netip.AddrPort]target, passthrough bool) (*endpointv3.ClusterLoadAssignment, error) {
 	targets := make([]target, 0, len(byAddress))
 	for _, t := range byAddress {
 		targets = append(targets, t)
@@ -167,10 +174,14 @@ func assignment(cluster string, byAddress map[netip.AddrPort]target, passthrough
 		return cmp.Or(a.at.Addr().Compare(b.at.Addr()), cmp.Compare(a.at.Port(), b.at.Port()))
 	})
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: cluster}
-	metadata := map[identity.ServiceAccount]*corev3.Metadata{}
+	metadata := map[identity.ServiceAccount]protoreflect.RawFields{}
 	endpoints := make([]*endpointv3.LbEndpoint, 0, len(targets)+1)
 	for _, t := range targets {
-		endpoints = append(endpoints, lbEndpoint(t, metadata))
+		e, err := lbEndpoint(t, metadata)
+		if err != nil {
+			return nil, err
+		}
+		endpoints = append(endpoints, e)
 	}
 	if passthrough {
 		endpoints = append(endpoints, passthroughEndpoint())
@@ -178,28 +189,36 @@ func assignment(cluster string, byAddress map[netip.AddrPort]target, passthrough
 	if len(endpoints) > 0 {
 		a.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: endpoints}}
 	}
-	return a
+	return a, nil
 }
 
 // lbEndpoint says of an endpoint in the mesh whose certificate it must present; the
 // cluster's transports are matched with that.
-func lbEndpoint(t target, metadata map[identity.ServiceAccount]*corev3.Metadata) *endpointv3.LbEndpoint {
+func lbEndpoint(t target, metadata map[identity.ServiceAccount]protoreflect.RawFields) (*endpointv3.LbEndpoint, error) {
 	e := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 			Address: t.at.Addr().String(), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(t.at.Port())},
 		}}},
 	}}}
 	if !meshed(t.workload) {
-		return e
+		return e, nil
 	}
 	account := t.workload.ServiceAccount
 	if metadata[account] == nil {
-		metadata[account] = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-			name.TransportMetadata: text(name.MeshKey, account.String(), name.MeshedKey, "true"),
-		}}
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&endpointv3.LbEndpoint{Metadata: &corev3.Metadata{
+			FilterMetadata: map[string]*structpb.Struct{
+				name.TransportMetadata: text(name.MeshKey, account.String(), name.MeshedKey, "true"),
+			},
+		}})
+		if err != nil {
+			return nil, fmt.Errorf("saying that an endpoint is %s: %w", account, err)
+		}
+		metadata[account] = raw
 	}
-	e.Metadata = metadata[account]
-	return e
+	// Endpoints with one identity say the same: it is marshalled once, and put behind
+	// the address as bytes.
+	e.ProtoReflect().SetUnknown(metadata[account])
+	return e, nil
 }
 
 // passthroughEndpoint is the way to wherever a connection was made to.

@@ -254,6 +254,13 @@ func TestTheOrderOfEndpointsDoesNotMatter(t *testing.T) {
 		if err := a.ValidateAll(); err != nil {
 			rt.Error(err)
 		}
+		plain, err := proto.MarshalOptions{Deterministic: true}.Marshal(&a)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if len(plain) != len(first.Body) {
+			rt.Errorf("%d bytes for a message of %d", len(first.Body), len(plain))
+		}
 		if a.GetClusterName() != endpoints.Name(sets) || first.Name != a.GetClusterName() || first.TypeURL != resource.EndpointType {
 			rt.Errorf("got %s %q for %q", first.TypeURL, first.Name, endpoints.Name(sets))
 		}

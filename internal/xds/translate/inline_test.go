@@ -80,6 +80,7 @@ func inlined(t *testing.T, set *resource.Set, m *mesh.Model, dir string, admin u
 			"name":         "envoy.bootstrap.internal_listener",
 			"typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
 		}},
+		"deferred_stat_options": map[string]any{"enable_deferred_creation_stats": true},
 		"static_resources": map[string]any{
 			"listeners": d.Listeners,
 			"clusters": append(d.Clusters, map[string]any{
