@@ -89,13 +89,15 @@ type process struct {
 }
 
 // run starts Envoy with a document and waits until it serves.
-func run(ctx context.Context, t *testing.T, envoy, dir string, admin uint16, document []byte) *process {
+func run(ctx context.Context, t *testing.T, envoy, dir string, admin uint16, document []byte, args ...string) *process {
 	t.Helper()
 	path := filepath.Join(dir, "envoy.json")
 	writeFile(t, path, document)
 	p := &process{admin: admin, log: &syncBuffer{}}
-	cmd := exec.CommandContext(ctx, envoy, "--config-path", path, "--use-dynamic-base-id", "--concurrency", "1",
-		"--service-node", "n", "--service-cluster", "c", "--log-level", "warning")
+	cmd := exec.CommandContext(ctx, envoy, append([]string{
+		"--config-path", path, "--use-dynamic-base-id", "--concurrency", "1",
+		"--service-node", "n", "--service-cluster", "c", "--log-level", "warning",
+	}, args...)...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
