@@ -76,10 +76,53 @@ bootstrap_extensions:
   typed_config: {"@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener}`
 )
 
+// A relay passes connections through an internal listener too, as bytes behind a header of
+// the PROXY protocol: what the listener reads from it becomes metadata of the connection.
+const (
+	relayFilters = `
+        - name: tcp
+          typed_config:
+            ` + tcpProxy + `
+            stat_prefix: headless
+            cluster: relay
+            proxy_protocol_tlvs: [{type: 0xE0, format_string: {text_format_source: {inline_string: "%DOWNSTREAM_LOCAL_ADDRESS%"}}}]`
+
+	relayListener = `
+    - name: relay
+      internal_listener: {}
+      listener_filters:
+      - name: envoy.filters.listener.proxy_protocol
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol
+          rules: [{tlv_type: 0xE0, on_tlv_present: {metadata_namespace: osm, key: original-destination}}]
+      filter_chains:
+      - filters:
+        - name: tcp
+          typed_config:
+            ` + tcpProxy + `
+            stat_prefix: relay
+            cluster: headless`
+
+	relayCluster = `
+    - name: relay
+      type: STATIC
+      transport_socket:
+        name: envoy.transport_sockets.upstream_proxy_protocol
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport
+          config: {version: V2, pass_through_tlvs: {match_type: INCLUDE, tlv_type: [0xE0]}}
+          transport_socket:
+            name: envoy.transport_sockets.raw_buffer
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}
+      load_assignment:
+        cluster_name: relay
+        endpoints: [{lb_endpoints: [{endpoint: {address: {envoy_internal_address: {server_listener_name: relay}}}}]}]`
+)
+
 func TestOriginalDestinationAmongEndpointsTCP(t *testing.T) {
 	t.Parallel()
 	const (
-		reset    = ""
+		closed   = ""
 		endpoint = "endpoint "
 	)
 	proxy := func(rest string) string {
@@ -95,15 +138,20 @@ func TestOriginalDestinationAmongEndpointsTCP(t *testing.T) {
 		// another that listens too.
 		member, stranger string
 	}{
-		"a TCP proxy has no metadata to choose by": {
+		"a TCP proxy alone has no metadata to choose by": {
 			filters:  proxy("\n            cluster: headless"),
 			clusters: headless("headless", "8080", overrideHost(`{metadata: {key: osm, path: [{key: original-destination}]}}`)),
-			member:   reset, stranger: reset,
+			member:   closed, stranger: closed,
 		},
 		"a TCP proxy through a tunnel inside the process": {
 			filters: tunnelFilters, listeners: tunnelListener, bootstrap: tunnelBootstrap,
 			clusters: tunnelCluster + headless("headless", "8080", overrideHost(`{header: ":authority"}`)),
-			member:   endpoint, stranger: reset,
+			member:   endpoint, stranger: closed,
+		},
+		"a TCP proxy through a relay inside the process": {
+			filters: relayFilters, listeners: relayListener, bootstrap: tunnelBootstrap,
+			clusters: relayCluster + headless("headless", "8080", overrideHost(`{metadata: {key: osm, path: [{key: original-destination}]}}`)),
+			member:   endpoint, stranger: closed,
 		},
 		"an original destination cluster asks nobody": {
 			filters: proxy("\n            cluster: headless"),
@@ -119,7 +167,7 @@ func TestOriginalDestinationAmongEndpointsTCP(t *testing.T) {
             on_new_connection:
             - {object_key: envoy.tcp_proxy.cluster, format_string: {text_format_source: {inline_string: "%DOWNSTREAM_LOCAL_ADDRESS%"}}}` + proxy("\n            cluster: none"),
 			clusters: each("10.2.0.1") + each("10.2.0.2") + each("10.2.0.4") + each("fd02::1"),
-			member:   endpoint, stranger: reset,
+			member:   endpoint, stranger: closed,
 		},
 	}
 	for name, tt := range tests {
@@ -139,7 +187,7 @@ static_resources:
 				if to == "10.2.0.3:8080" || to == "[fd02::2]:8080" {
 					want = tt.stranger
 				}
-				if want != reset {
+				if want != closed {
 					want += to
 				}
 				began := time.Now()
@@ -150,7 +198,7 @@ static_resources:
 					t.Errorf("%s: the end is heard of after %s", to, took)
 				}
 			}
-			if tt.member == reset {
+			if tt.member == closed {
 				return
 			}
 			if got := n.ask("10.2.0.4:8080"); got != "after all 5 bytes" {

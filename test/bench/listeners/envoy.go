@@ -1,0 +1,323 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+)
+
+// measurement is what one shape costs. Figures about one more service are means.
+type measurement struct {
+	resident, allocated    float64 // bytes
+	ready                  time.Duration
+	sent                   int // bytes
+	oneBytes, oneResources int
+	oneCPU, oneAck         time.Duration
+	// What became of listeners with each service.
+	added, modified, inPlace int
+}
+
+const bootstrap = `
+admin: {address: {pipe: {path: "%[1]s/admin.sock"}}}
+node: {id: bench, cluster: bench}
+%[2]s
+bootstrap_extensions:
+- {name: envoy.bootstrap.internal_listener, typed_config: {"@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener}}
+overload_manager:
+  resource_monitors:
+  - name: envoy.resource_monitors.global_downstream_max_connections
+    typed_config: {"@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 1000}
+dynamic_resources:
+  ads_config: {api_type: DELTA_GRPC, transport_api_version: V3, set_node_on_first_message_only: true, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
+  cds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}
+  lds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}
+static_resources:
+  clusters:
+  - name: xds
+    type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+    load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: "%[1]s/xds.sock"}}}}]}]}
+`
+
+// measure starts an Envoy with a mesh of services in a shape, waits until nothing moves
+// any more, then adds services one by one.
+func measure(ctx context.Context, binary string, s shape, services, more, workers int) (measurement, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "listeners")
+	if err != nil {
+		return measurement{}, err
+	}
+	defer os.RemoveAll(dir)
+	roots, document, err := writeIdentity(dir)
+	if err != nil {
+		return measurement{}, err
+	}
+	m := newMesh(roots, document)
+	first, err := m.shaped(s, services)
+	if err != nil {
+		return measurement{}, err
+	}
+	control := newServer(first)
+	stop, err := serve(dir, control)
+	if err != nil {
+		return measurement{}, err
+	}
+	defer stop()
+	p, err := start(ctx, binary, dir, s.eager, workers)
+	if err != nil {
+		return measurement{}, err
+	}
+	defer p.stop()
+	var out measurement
+	if out.ready, err = p.waitReady(ctx, control); err != nil {
+		return measurement{}, err
+	}
+	out.sent, _ = control.reset()
+	if out.resident, out.allocated, err = p.settle(ctx); err != nil {
+		return measurement{}, err
+	}
+	return out, p.grow(ctx, control, m, s, services, more, &out)
+}
+
+// shaped returns the resources of a mesh of count services.
+func (m *mesh) shaped(s shape, count int) (resources, error) {
+	m.grow(count)
+	c, err := m.config()
+	if err != nil {
+		return nil, err
+	}
+	if count > 0 {
+		s.apply(c)
+	}
+	return c.resources()
+}
+
+// grow adds services one by one and takes the means.
+func (p *process) grow(ctx context.Context, control *server, m *mesh, s shape, services, more int, out *measurement) error {
+	if services == 0 || more == 0 {
+		return nil
+	}
+	before, err := p.listenerStats(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range more {
+		next, err := m.shaped(s, services+i+1)
+		if err != nil {
+			return err
+		}
+		cpu, began := p.cpu(), time.Now()
+		if err := control.replace(next); err != nil {
+			return err
+		}
+		if err := p.wait(ctx, control.idle); err != nil {
+			return err
+		}
+		out.oneAck += time.Since(began) / time.Duration(more)
+		time.Sleep(200 * time.Millisecond) // workers follow the main thread
+		out.oneCPU += (p.cpu() - cpu) / time.Duration(more)
+	}
+	out.oneBytes, out.oneResources = control.reset()
+	out.oneBytes /= more
+	out.oneResources /= more
+	after, err := p.listenerStats(ctx)
+	if err != nil {
+		return err
+	}
+	out.added, out.modified, out.inPlace = (after[0]-before[0])/more, (after[1]-before[1])/more, (after[2]-before[2])/more
+	return nil
+}
+
+// serve serves the stream on a socket in dir.
+func serve(dir string, control *server) (stop func(), err error) {
+	l, err := net.Listen("unix", filepath.Join(dir, "xds.sock"))
+	if err != nil {
+		return nil, err
+	}
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, control)
+	go func() { _ = g.Serve(l) }()
+	return g.Stop, nil
+}
+
+// process is a running Envoy.
+type process struct {
+	cmd     *exec.Cmd
+	admin   *http.Client
+	started time.Time
+	exited  chan struct{}
+	log     *bytes.Buffer
+}
+
+func start(ctx context.Context, binary, dir string, eager bool, workers int) (*process, error) {
+	stats := "deferred_stat_options: {enable_deferred_creation_stats: true}"
+	if eager {
+		stats = ""
+	}
+	path := filepath.Join(dir, "envoy.yaml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, bootstrap, dir, stats), 0o600); err != nil {
+		return nil, err
+	}
+	p := &process{exited: make(chan struct{}), log: &bytes.Buffer{}}
+	p.cmd = exec.CommandContext(ctx, binary, "-c", path, "--concurrency", strconv.Itoa(workers), "--log-level", "error", "--disable-hot-restart")
+	p.cmd.Stderr = p.log
+	p.admin = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "admin.sock"))
+	}}}
+	p.started = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	p.admin.CloseIdleConnections()
+}
+
+// wait waits until a condition holds.
+func (p *process) wait(ctx context.Context, holds func() (bool, error)) error {
+	for {
+		ok, err := holds()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), errors.New(p.log.String()))
+		case <-p.exited:
+			return fmt.Errorf("Envoy ended: %s", p.log.String())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (p *process) waitReady(ctx context.Context, control *server) (time.Duration, error) {
+	err := p.wait(ctx, func() (bool, error) {
+		body, err := p.get(ctx, "/ready")
+		if err != nil || body != "LIVE\n" {
+			time.Sleep(5 * time.Millisecond)
+			return false, nil //nolint:nilerr // not yet
+		}
+		return true, nil
+	})
+	took := time.Since(p.started)
+	if err != nil {
+		return took, err
+	}
+	return took, p.wait(ctx, control.idle)
+}
+
+func (p *process) get(ctx context.Context, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://envoy"+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	r, err := p.admin.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	return string(body), err
+}
+
+// settle waits until the memory in use has not moved by half a percent for three
+// seconds, and returns resident and allocated bytes.
+func (p *process) settle(ctx context.Context) (resident, allocated float64, err error) {
+	last, since := 0.0, time.Now()
+	err = p.wait(ctx, func() (bool, error) {
+		time.Sleep(250 * time.Millisecond)
+		if allocated, err = p.allocated(ctx); err != nil {
+			return false, err
+		}
+		if diff := allocated - last; diff > last/200 || diff < -last/200 {
+			last, since = allocated, time.Now()
+		}
+		return time.Since(since) > 3*time.Second, nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		return 0, 0, fmt.Errorf("reading VmRSS: %w", err)
+	}
+	return kib * 1024, allocated, nil
+}
+
+func (p *process) allocated(ctx context.Context) (float64, error) {
+	body, err := p.get(ctx, "/memory")
+	if err != nil {
+		return 0, err
+	}
+	var memory struct {
+		Allocated float64 `json:"allocated,string"`
+	}
+	return memory.Allocated, json.Unmarshal([]byte(body), &memory)
+}
+
+// listenerStats returns how many listeners were added, modified and updated in place.
+func (p *process) listenerStats(ctx context.Context) (out [3]int, err error) {
+	body, err := p.get(ctx, "/stats?filter=^listener_manager")
+	if err != nil {
+		return out, err
+	}
+	for i, n := range []string{"listener_added", "listener_modified", "listener_in_place_updated"} {
+		_, rest, ok := strings.Cut(body, "listener_manager."+n+": ")
+		if !ok {
+			return out, fmt.Errorf("no statistic %s", n)
+		}
+		if _, err := fmt.Sscan(rest, &out[i]); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// cpu is the time that all threads have run.
+func (p *process) cpu() time.Duration {
+	var total time.Duration
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for _, t := range threads {
+		var ran int64
+		if b, err := os.ReadFile(t); err == nil {
+			if _, err := fmt.Sscan(string(b), &ran); err == nil {
+				total += time.Duration(ran)
+			}
+		}
+	}
+	return total
+}
