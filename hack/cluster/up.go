@@ -61,12 +61,7 @@ func (a *app) up(ctx context.Context, options upOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, options.timeout)
-	defer cancel()
-	if err := a.start(ctx, cluster, s, parts); err != nil {
-		return err
-	}
-	if err := a.finish(ctx, cluster, s, parts, images); err != nil {
+	if err := a.bring(ctx, cluster, s, parts, images, options.timeout); err != nil {
 		return fmt.Errorf("%w\nwhat runs is left for you to look at: status says how its programs fare, %s holds their logs",
 			err, filepath.Dir(cluster.Tree.Log("node")))
 	}
@@ -142,18 +137,33 @@ func (a *app) buildAll(ctx context.Context) (map[string]string, []image.Built, e
 	return parts, images, nil
 }
 
-// start leaves a node that lives alone, unless it cannot have got its network,
-// and otherwise starts one from what the folder holds, like a machine that is
-// switched on again.
-func (a *app) start(ctx context.Context, cluster *host.Cluster, s spec.Spec, parts map[string]string) error {
+// bring waits for a node that lives, and starts one where there is none or where
+// the one that lives does not come round.
+func (a *app) bring(ctx context.Context, cluster *host.Cluster, s spec.Spec, parts map[string]string, images []image.Built, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	pid, err := cluster.PID()
 	if err != nil {
 		return err
 	}
 	if pid != 0 && host.Plugged(s) {
 		fmt.Fprintf(a.out, "the node of cluster %s lives: waiting for it\n", a.name)
-		return nil
+		patience, cancel := context.WithTimeout(ctx, timeout/3)
+		defer cancel()
+		if err := a.finish(patience, cluster, s, parts, images); err == nil {
+			return nil
+		}
+		fmt.Fprintln(a.out, "it does not come round: starting it again")
 	}
+	if err := a.start(ctx, cluster, s, parts); err != nil {
+		return err
+	}
+	return a.finish(ctx, cluster, s, parts, images)
+}
+
+// start starts a node from what the folder holds, like a machine that is switched
+// on again.
+func (a *app) start(ctx context.Context, cluster *host.Cluster, s spec.Spec, parts map[string]string) error {
 	if err := cluster.Stop(ctx); err != nil {
 		return fmt.Errorf("clearing away the last run: %w", err)
 	}
