@@ -56,9 +56,18 @@ static_resources:
     load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: "%[1]s/xds.sock"}}}}]}]}
 `
 
+// load is what an Envoy is measured under.
+type load struct {
+	// services are there from the start, more are added one by one.
+	services, more int
+	workers        int
+	// quiet is how long memory must not have moved before it is read.
+	quiet time.Duration
+}
+
 // measure starts an Envoy with a mesh of services in a shape, waits until nothing moves
 // any more, then adds services one by one.
-func measure(ctx context.Context, binary string, s shape, services, more, workers int) (measurement, error) {
+func measure(ctx context.Context, binary string, s shape, l load) (measurement, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "listeners")
@@ -71,7 +80,7 @@ func measure(ctx context.Context, binary string, s shape, services, more, worker
 		return measurement{}, err
 	}
 	m := newMesh(roots, document)
-	first, err := m.shaped(s, services)
+	first, err := m.shaped(s, l.services)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -81,7 +90,7 @@ func measure(ctx context.Context, binary string, s shape, services, more, worker
 		return measurement{}, err
 	}
 	defer stop()
-	p, err := start(ctx, binary, dir, s.eager, workers)
+	p, err := start(ctx, binary, dir, s.eager, l.workers)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -91,10 +100,11 @@ func measure(ctx context.Context, binary string, s shape, services, more, worker
 		return measurement{}, err
 	}
 	out.sent, _ = control.reset()
-	if out.resident, out.allocated, err = p.settle(ctx); err != nil {
+	if out.resident, out.allocated, err = p.settle(ctx, l.quiet); err != nil {
 		return measurement{}, err
 	}
-	return out, p.grow(ctx, control, m, s, services, more, &out)
+	err = p.grow(ctx, control, m, s, l, &out)
+	return out, err
 }
 
 // shaped returns the resources of a mesh of count services.
@@ -111,16 +121,16 @@ func (m *mesh) shaped(s shape, count int) (resources, error) {
 }
 
 // grow adds services one by one and takes the means.
-func (p *process) grow(ctx context.Context, control *server, m *mesh, s shape, services, more int, out *measurement) error {
-	if services == 0 || more == 0 {
+func (p *process) grow(ctx context.Context, control *server, m *mesh, s shape, l load, out *measurement) error {
+	if l.services == 0 || l.more == 0 {
 		return nil
 	}
 	before, err := p.listenerStats(ctx)
 	if err != nil {
 		return err
 	}
-	for i := range more {
-		next, err := m.shaped(s, services+i+1)
+	for i := range l.more {
+		next, err := m.shaped(s, l.services+i+1)
 		if err != nil {
 			return err
 		}
@@ -131,18 +141,18 @@ func (p *process) grow(ctx context.Context, control *server, m *mesh, s shape, s
 		if err := p.wait(ctx, control.idle); err != nil {
 			return err
 		}
-		out.oneAck += time.Since(began) / time.Duration(more)
+		out.oneAck += time.Since(began) / time.Duration(l.more)
 		time.Sleep(200 * time.Millisecond) // workers follow the main thread
-		out.oneCPU += (p.cpu() - cpu) / time.Duration(more)
+		out.oneCPU += (p.cpu() - cpu) / time.Duration(l.more)
 	}
 	out.oneBytes, out.oneResources = control.reset()
-	out.oneBytes /= more
-	out.oneResources /= more
+	out.oneBytes /= l.more
+	out.oneResources /= l.more
 	after, err := p.listenerStats(ctx)
 	if err != nil {
 		return err
 	}
-	out.added, out.modified, out.inPlace = (after[0]-before[0])/more, (after[1]-before[1])/more, (after[2]-before[2])/more
+	out.added, out.modified, out.inPlace = (after[0]-before[0])/l.more, (after[1]-before[1])/l.more, (after[2]-before[2])/l.more
 	return nil
 }
 
@@ -246,19 +256,19 @@ func (p *process) get(ctx context.Context, path string) (string, error) {
 	return string(body), err
 }
 
-// settle waits until the memory in use has not moved by half a percent for three
-// seconds, and returns resident and allocated bytes.
-func (p *process) settle(ctx context.Context) (resident, allocated float64, err error) {
+// settle waits until the memory in use has not moved by half a percent for a while, and
+// returns resident and allocated bytes.
+func (p *process) settle(ctx context.Context, quiet time.Duration) (resident, allocated float64, err error) {
 	last, since := 0.0, time.Now()
 	err = p.wait(ctx, func() (bool, error) {
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(quiet / 12)
 		if allocated, err = p.allocated(ctx); err != nil {
 			return false, err
 		}
 		if diff := allocated - last; diff > last/200 || diff < -last/200 {
 			last, since = allocated, time.Now()
 		}
-		return time.Since(since) > 3*time.Second, nil
+		return time.Since(since) > quiet, nil
 	})
 	if err != nil {
 		return 0, 0, err

@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 			if s.empty {
 				count = 0
 			}
-			m, err := measure(ctx, *envoy, s, count, *more, n)
+			m, err := measure(ctx, *envoy, s, load{services: count, more: *more, workers: n, quiet: 3 * time.Second})
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
