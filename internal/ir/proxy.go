@@ -104,10 +104,19 @@ type InboundRoute struct {
 	Match HTTPMatch
 	// Allow says who may send a request that matches; anyone else is answered 403.
 	Allow Principals
+	// Also lets others send such a request if it matches something else as well: it is
+	// how routes that overlap add up, though the first that matches decides.
+	Also []Grant
 	// Timeout bounds the whole request; 0 is no bound.
 	Timeout time.Duration
 	// RateLimit bounds the rate at this proxy; nil is no bound.
 	RateLimit *LocalRateLimit
+}
+
+// Grant lets principals send requests that match. It compares no query parameters.
+type Grant struct {
+	Match HTTPMatch
+	Allow Principals
 }
 
 // Principals say who: either any workload that has a certificate of this mesh, or

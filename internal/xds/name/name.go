@@ -116,3 +116,9 @@ func Endpoints(namespace, service string, servicePort uint16, serviceAccounts st
 }
 
 func port(n uint16) string { return strconv.Itoa(int(n)) }
+
+// SecondCluster is the cluster of a service's port whose pods' port another port of
+// the service leads to as well.
+func SecondCluster(namespace, service string, targetPort, servicePort uint16) string {
+	return Cluster(namespace, service, targetPort) + "|" + port(servicePort)
+}

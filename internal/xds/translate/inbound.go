@@ -126,6 +126,9 @@ func anyRoute(port ir.InboundPort) ir.Principals {
 	var who ir.Principals
 	for _, r := range port.Routes {
 		who = either(who, both(r.Allow, port.Allow))
+		for _, g := range r.Also {
+			who = either(who, both(g.Allow, port.Allow))
+		}
 	}
 	return who
 }
@@ -202,7 +205,7 @@ func hosts(all []string) []string {
 // inboundRoute allows a kind of request to those who are meant.
 func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, local string, common *ir.LocalRateLimit) *routev3.Route {
 	perFilter := map[string]*anypb.Any{
-		rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: p.allow(r.Name, both(r.Allow, port))}}),
+		rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: p.allowRoute(m, r, port)}}),
 	}
 	switch {
 	case r.RateLimit == common:

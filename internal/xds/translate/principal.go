@@ -3,6 +3,8 @@ package translate
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -46,6 +48,44 @@ func (p *parts) allow(policy string, who ir.Principals) *rbacv3.RBAC {
 		Principals:  principals,
 	}}
 	return out
+}
+
+// allowRoute lets those who are meant by a route send what it matches, and others
+// what matches more than that.
+func (p *parts) allowRoute(m *maker, r *ir.InboundRoute, port ir.Principals) *rbacv3.RBAC {
+	out := p.allow(r.Name, both(r.Allow, port))
+	for i, g := range r.Also {
+		more := p.allow("also", both(g.Allow, port))
+		for _, policy := range more.GetPolicies() {
+			policy.Permissions = []*rbacv3.Permission{m.permission(g.Match)}
+			if out.Policies == nil {
+				out.Policies = map[string]*rbacv3.Policy{}
+			}
+			out.Policies[fmt.Sprintf("also %d", i)] = policy
+		}
+	}
+	return out
+}
+
+// permission is for requests that match.
+func (m *maker) permission(match ir.HTTPMatch) *rbacv3.Permission {
+	route := m.match(match)
+	if len(route.GetQueryParameters()) > 0 {
+		m.fail(errors.New("a grant cannot compare query parameters"))
+	}
+	var all []*rbacv3.Permission
+	if match.Path.Kind != ir.MatchAny {
+		all = append(all, &rbacv3.Permission{Rule: &rbacv3.Permission_UrlPath{UrlPath: &matcherv3.PathMatcher{
+			Rule: &matcherv3.PathMatcher_Path{Path: m.matchValue(ir.ValueMatch{Name: ":path", Kind: match.Path.Kind, Value: match.Path.Value})},
+		}}})
+	}
+	for _, h := range route.GetHeaders() {
+		all = append(all, &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: h}})
+	}
+	if len(all) == 0 {
+		return &rbacv3.Permission{Rule: &rbacv3.Permission_Any{Any: true}}
+	}
+	return &rbacv3.Permission{Rule: &rbacv3.Permission_AndRules{AndRules: &rbacv3.Permission_Set{Rules: all}}}
 }
 
 // both are those who are meant by one and by the other.
