@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // config returns a Config without probes.
 func config(probes ...bootstrap.Probe) bootstrap.Config {
@@ -191,7 +188,7 @@ func golden(t *testing.T, file string, got []byte) {
 		t.Fatal(err)
 	}
 	pretty.WriteByte('\n')
-	if *update {
+	if updating() {
 		if err := os.WriteFile(path, pretty.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}

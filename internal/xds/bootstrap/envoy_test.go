@@ -80,7 +80,7 @@ func get(ctx context.Context, t *testing.T, port uint16, path string) (int, stri
 		t.Fatal(err)
 	}
 	req.Host = "kubelet.example"
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func runEnvoy(ctx context.Context, t *testing.T, envoy string, c bootstrap.Confi
 		}
 	})
 	for {
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", ready)) //nolint:noctx // bounded by the loop
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", ready))
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {

@@ -115,7 +115,7 @@ func run(ctx context.Context, t *testing.T, envoy, dir string, admin uint16, doc
 		}
 	})
 	for {
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", admin)) //nolint:noctx // bounded by the loop
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", admin))
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {

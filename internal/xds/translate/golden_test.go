@@ -3,7 +3,6 @@ package translate_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,8 +22,6 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 	"github.com/openservicemesh/osm-operator/internal/xds/translate"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // document is everything that one proxy is given, as JSON values.
 type document struct {
@@ -54,8 +51,13 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if !seen[f.Name()] {
+		if seen[f.Name()] {
+			continue
+		}
+		if !updating() {
 			t.Errorf("testdata/%s belongs to no case", f.Name())
+		} else if err := os.Remove(filepath.Join("testdata", f.Name())); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -116,7 +118,7 @@ func golden(t *testing.T, file string, d document) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
+	if updating() {
 		if err := os.WriteFile(path, got, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -166,7 +166,7 @@ func TestInboundHTTP2(t *testing.T) {
 	w := newInboundWorld(t)
 	client := &http.Client{Transport: &http.Transport{
 		ForceAttemptHTTP2: true,
-		TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{w.as(t, "buyer")}, InsecureSkipVerify: true}, //nolint:gosec // tested above
+		TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{w.as(t, "buyer")}, InsecureSkipVerify: true},
 	}}
 	defer client.CloseIdleConnections()
 	for path, want := range map[string]int{"/buy/1": 200, "/closed": 403, "/nothing": 404} {
