@@ -151,7 +151,17 @@ func enforced() *ir.Proxy {
 							Headers: []ir.ValueMatch{{Name: "User-Agent", Kind: ir.MatchRegex, Value: ".*bot.*", Invert: true}, {Name: ":authority", Kind: ir.MatchExact, Value: "store"}},
 						},
 					},
-					{Name: "look", Allow: allow(buyer, thief), Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: "/"}, Methods: []string{"GET"}}},
+					{
+						Name: "look", Allow: allow(buyer), Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchRegex, Value: ".*"}, Methods: []string{"GET"}},
+						Also: []ir.Grant{
+							{Allow: allow(thief), Match: ir.HTTPMatch{
+								Path: ir.PathMatch{Kind: ir.MatchPathPrefix, Value: "/free/"}, Methods: []string{"GET", "PUT"},
+								Headers: []ir.ValueMatch{{Name: "x-free", Kind: ir.MatchExact, Value: "1"}},
+							}},
+							{Allow: allow(thief), Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: "/"}}},
+							{Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: "/nobody"}}},
+						},
+					},
 					{Name: "nobody", Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchPathPrefix, Value: "/admin"}}},
 				},
 			},

@@ -202,11 +202,14 @@ func hosts(all []string) []string {
 	return slices.Compact(out)
 }
 
-// inboundRoute allows a kind of request to those who are meant.
+// inboundRoute allows a kind of request to those who are meant, and to others what
+// else they may of it.
 func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, local string, common *ir.LocalRateLimit) *routev3.Route {
-	perFilter := map[string]*anypb.Any{
-		rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: p.allowRoute(m, r, port)}}),
+	rules := p.allow(r.Name, both(r.Allow, port))
+	for i, also := range r.Also {
+		p.grant(rules, fmt.Sprintf("also %d", i), both(also.Allow, port), m.requests(also.Match))
 	}
+	perFilter := map[string]*anypb.Any{rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: rules}})}
 	switch {
 	case r.RateLimit == common:
 	case r.RateLimit != nil:
@@ -227,8 +230,11 @@ func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, l
 
 // comparesPaths reports whether it matters how a path is read.
 func comparesPaths(routes []ir.InboundRoute) bool {
+	compared := func(path ir.PathMatch) bool {
+		return path.Kind != ir.MatchAny && (path.Kind != ir.MatchRegex || path.Value != ".*")
+	}
 	return slices.ContainsFunc(routes, func(r ir.InboundRoute) bool {
-		return r.Match.Path.Kind != ir.MatchAny && (r.Match.Path.Kind != ir.MatchRegex || r.Match.Path.Value != ".*")
+		return compared(r.Match.Path) || slices.ContainsFunc(r.Also, func(also ir.Grant) bool { return compared(also.Match.Path) })
 	})
 }
 

@@ -43,7 +43,11 @@ func newInboundWorld(t *testing.T) *inboundWorld {
 				Port: w.web, Protocol: ir.HTTP, Service: servicePort("shop", "store", 80), Allow: anyone(), Hosts: []string{"store", "store.shop"},
 				Routes: []ir.InboundRoute{
 					{Name: "buy", Match: ir.HTTPMatch{Path: regex("/buy/.*"), Methods: []string{"GET", "POST"}}, Allow: allow(buyer)},
-					{Name: "public", Match: ir.HTTPMatch{Path: regex("/public/.*")}, Allow: allow(buyer, looker)},
+					{Name: "public", Match: ir.HTTPMatch{Path: regex("/public/.*")}, Allow: allow(buyer, looker), Also: []ir.Grant{
+						{Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchPathPrefix, Value: "/public/shared"}, Methods: []string{"GET", "PUT"}, Headers: []ir.ValueMatch{
+							{Name: "X-Key", Kind: ir.MatchRegex, Value: "[0-9]+"},
+						}}, Allow: allow(account("shop", "guest"))},
+					}},
 					{Name: "closed", Match: ir.HTTPMatch{Path: regex("/closed")}},
 				},
 			},
@@ -64,7 +68,8 @@ func (w *inboundWorld) as(t *testing.T, serviceAccount string) tls.Certificate {
 func TestInboundRequests(t *testing.T) {
 	t.Parallel()
 	w := newInboundWorld(t)
-	buyer, looker, other := w.as(t, "buyer"), w.as(t, "looker"), w.as(t, "other")
+	buyer, looker, other, guest := w.as(t, "buyer"), w.as(t, "looker"), w.as(t, "other"), w.as(t, "guest")
+	key := []string{"X-Key: 42"}
 	tests := map[string]struct {
 		who                  tls.Certificate
 		port                 uint16
@@ -77,6 +82,11 @@ func TestInboundRequests(t *testing.T) {
 		"the wrong account is refused":                           {looker, w.web, "GET", "/buy/1", "store", nil, 403, ""},
 		"an account without any permission too":                  {other, w.web, "GET", "/public/1", "store", nil, 403, ""},
 		"an account with a name that begins like an allowed one": {w.as(t, "buyer2"), w.web, "GET", "/buy/1", "store", nil, 403, ""},
+		"a route may be open to others for a part of it":         {guest, w.web, "GET", "/public/shared/a?b", "store", key, 200, "/public/shared/a?b"},
+		"to nobody else":                                         {other, w.web, "GET", "/public/shared/a", "store", key, 403, ""},
+		"not for another part":                                   {guest, w.web, "GET", "/public/sharedother", "store", key, 403, ""},
+		"not by another method":                                  {guest, w.web, "POST", "/public/shared", "store", append([]string{"Content-Length: 0"}, key...), 403, ""},
+		"not by another header":                                  {guest, w.web, "GET", "/public/shared", "store", []string{"X-Key: a42"}, 403, ""},
 		"what nobody may do is refused":                          {buyer, w.web, "GET", "/closed", "store", nil, 403, ""},
 		"what matches no route is not found":                     {buyer, w.web, "GET", "/nothing", "store", nil, 404, ""},
 		"not even for who may do nothing":                        {other, w.web, "GET", "/nothing", "store", nil, 404, ""},

@@ -1,10 +1,12 @@
 package translate
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -30,62 +32,72 @@ func (p *parts) names(who ir.Principals) []*matcherv3.StringMatcher {
 // allow lets those who are meant do what they ask. For nobody it has no policy, which
 // lets nobody.
 func (p *parts) allow(policy string, who ir.Principals) *rbacv3.RBAC {
-	out := &rbacv3.RBAC{Action: rbacv3.RBAC_ALLOW}
+	out := &rbacv3.RBAC{Action: rbacv3.RBAC_ALLOW, Policies: map[string]*rbacv3.Policy{}}
+	anything := &rbacv3.Permission{Rule: &rbacv3.Permission_Any{Any: true}}
+	p.grant(out, cmp.Or(policy, "allow"), who, anything)
+	return out
+}
+
+// grant adds a policy for what is permitted to those who are meant, if anybody is.
+func (p *parts) grant(rules *rbacv3.RBAC, policy string, who ir.Principals, permitted *rbacv3.Permission) {
 	var principals []*rbacv3.Principal
 	for _, n := range p.names(who) {
 		principals = append(principals, &rbacv3.Principal{Identifier: &rbacv3.Principal_Authenticated_{
 			Authenticated: &rbacv3.Principal_Authenticated{PrincipalName: n},
 		}})
 	}
-	if len(principals) == 0 {
-		return out
+	if len(principals) > 0 {
+		rules.Policies[policy] = &rbacv3.Policy{Permissions: []*rbacv3.Permission{permitted}, Principals: principals}
 	}
-	if policy == "" {
-		policy = "allow"
-	}
-	out.Policies = map[string]*rbacv3.Policy{policy: {
-		Permissions: []*rbacv3.Permission{{Rule: &rbacv3.Permission_Any{Any: true}}},
-		Principals:  principals,
-	}}
-	return out
 }
 
-// allowRoute lets those who are meant by a route send what it matches, and others
-// what matches more than that.
-func (p *parts) allowRoute(m *maker, r *ir.InboundRoute, port ir.Principals) *rbacv3.RBAC {
-	out := p.allow(r.Name, both(r.Allow, port))
-	for i, g := range r.Also {
-		more := p.allow("also", both(g.Allow, port))
-		for _, policy := range more.GetPolicies() {
-			policy.Permissions = []*rbacv3.Permission{m.permission(g.Match)}
-			if out.Policies == nil {
-				out.Policies = map[string]*rbacv3.Policy{}
-			}
-			out.Policies[fmt.Sprintf("also %d", i)] = policy
-		}
-	}
-	return out
-}
-
-// permission is for requests that match.
-func (m *maker) permission(match ir.HTTPMatch) *rbacv3.Permission {
-	route := m.match(match)
-	if len(route.GetQueryParameters()) > 0 {
-		m.fail(errors.New("a grant cannot compare query parameters"))
-	}
+// requests permits those that match: all that is said must hold.
+func (m *maker) requests(in ir.HTTPMatch) *rbacv3.Permission {
 	var all []*rbacv3.Permission
-	if match.Path.Kind != ir.MatchAny {
-		all = append(all, &rbacv3.Permission{Rule: &rbacv3.Permission_UrlPath{UrlPath: &matcherv3.PathMatcher{
-			Rule: &matcherv3.PathMatcher_Path{Path: m.matchValue(ir.ValueMatch{Name: ":path", Kind: match.Path.Kind, Value: match.Path.Value})},
-		}}})
+	if path := m.pathPermission(in.Path); path != nil {
+		all = append(all, path)
 	}
-	for _, h := range route.GetHeaders() {
-		all = append(all, &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: h}})
+	if method := matchMethods(in.Methods); method != nil {
+		all = append(all, &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: method}})
 	}
-	if len(all) == 0 {
+	for _, h := range in.Headers {
+		all = append(all, &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: m.matchHeader(h)}})
+	}
+	if len(in.QueryParams) > 0 {
+		m.fail(errors.New("a permission cannot compare query parameters"))
+	}
+	switch len(all) {
+	case 0:
 		return &rbacv3.Permission{Rule: &rbacv3.Permission_Any{Any: true}}
+	case 1:
+		return all[0]
+	default:
+		return &rbacv3.Permission{Rule: &rbacv3.Permission_AndRules{AndRules: &rbacv3.Permission_Set{Rules: all}}}
 	}
-	return &rbacv3.Permission{Rule: &rbacv3.Permission_AndRules{AndRules: &rbacv3.Permission_Set{Rules: all}}}
+}
+
+// pathPermission compares the path without the query, as routes do; nil is any path.
+func (m *maker) pathPermission(path ir.PathMatch) *rbacv3.Permission {
+	var match *matcherv3.StringMatcher
+	switch path.Kind {
+	case ir.MatchAny:
+		return nil
+	case ir.MatchExact:
+		match = exact(path.Value)
+	case ir.MatchPrefix:
+		match = prefix(path.Value)
+	case ir.MatchPathPrefix:
+		element := regexp.QuoteMeta(strings.TrimRight(path.Value, "/"))
+		match = matchingRegex(element + "(?:/.*)?")
+	case ir.MatchRegex:
+		match = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: m.regex(path.Value)}}
+	default:
+		m.fail(fmt.Errorf("a path cannot be matched by %q", path.Kind))
+		match = exact("")
+	}
+	return &rbacv3.Permission{Rule: &rbacv3.Permission_UrlPath{
+		UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: match}},
+	}}
 }
 
 // both are those who are meant by one and by the other.

@@ -87,7 +87,7 @@ func TestTakingAnAllowAwayAddsNobody(t *testing.T) {
 			return
 		}
 		i := rapid.IntRange(0, len(less.Inbound[0].Routes)-1).Draw(rt, "taken")
-		less.Inbound[0].Routes[i].Allow = ir.Principals{}
+		less.Inbound[0].Routes[i].Allow, less.Inbound[0].Routes[i].Also = ir.Principals{}, nil
 		after := whoMay(rt, proxy(rt, translate.New(), &less))
 		for route, peers := range after {
 			for peer := range peers {
@@ -245,12 +245,20 @@ func drawInbound(rt *rapid.T, port uint16) ir.InboundPort {
 	limit := &ir.LocalRateLimit{Requests: 1, Interval: time.Second}
 	for i := range rapid.IntRange(0, 4).Draw(rt, "routes") {
 		out.Routes = append(out.Routes, ir.InboundRoute{
-			Name: fmt.Sprint("route-", i), Match: drawMatch(rt), Allow: drawPrincipals(rt),
+			Name: fmt.Sprint("route-", i), Match: drawMatch(rt), Allow: drawPrincipals(rt), Also: drawGrants(rt),
 			Timeout:   rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "timeout"),
 			RateLimit: rapid.SampledFrom([]*ir.LocalRateLimit{nil, limit, {Requests: 2, Burst: 1, Interval: time.Minute}}).Draw(rt, "limit"),
 		})
 	}
 	return out
+}
+
+func drawGrants(rt *rapid.T) []ir.Grant {
+	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) ir.Grant {
+		g := ir.Grant{Match: drawMatch(rt), Allow: drawPrincipals(rt)}
+		g.Match.QueryParams = nil
+		return g
+	}), 0, 2).Draw(rt, "grants")
 }
 
 func drawPrincipals(rt *rapid.T) ir.Principals {

@@ -103,8 +103,14 @@ func TestAPolicyThatCannotBeMeantIsAnError(t *testing.T) {
 		}),
 		"a status that redirects nowhere": route(func(r *ir.HTTPRoute) { r.Redirect = &ir.Redirect{Status: 200} }),
 		"an inbound regular expression":   inbound(func(r *ir.InboundRoute) { r.Match.Path = ir.PathMatch{Kind: ir.MatchRegex, Value: "["} }),
-		"a rate of nothing":               inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Interval: time.Second} }),
-		"a rate in no time":               inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Requests: 1} }),
+		"a grant that compares a query": inbound(func(r *ir.InboundRoute) {
+			r.Also = []ir.Grant{{Allow: anyone(), Match: ir.HTTPMatch{QueryParams: []ir.ValueMatch{{Name: "x"}}}}}
+		}),
+		"an unknown kind of path in a grant": inbound(func(r *ir.InboundRoute) {
+			r.Also = []ir.Grant{{Allow: anyone(), Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: "glob", Value: "/*"}}}}
+		}),
+		"a rate of nothing": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Interval: time.Second} }),
+		"a rate in no time": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Requests: 1} }),
 		"a status that no limit answers": inbound(func(r *ir.InboundRoute) {
 			r.RateLimit = &ir.LocalRateLimit{Requests: 1, Interval: time.Second, Status: 7}
 		}),
