@@ -3,7 +3,10 @@
 package envoyfacts
 
 import (
+	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -156,6 +159,46 @@ static_resources:
 				if leaks := strings.Contains(strings.ToLower(request), "x-osm-original-destination"); leaks != tt.leaks {
 					t.Errorf("the endpoint sees the header: %t, want %t:\n%s", leaks, tt.leaks, request)
 				}
+			}
+		})
+	}
+}
+
+// TestOriginalDestinationIsTriedOnce asks what becomes of retries, and of endpoints that
+// are not healthy.
+func TestOriginalDestinationIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	const once, twice = "%DOWNSTREAM_LOCAL_ADDRESS%", "%DOWNSTREAM_LOCAL_ADDRESS%,%DOWNSTREAM_LOCAL_ADDRESS%"
+	for name, tt := range map[string]struct {
+		value, want string
+	}{
+		"the address given once, a retry finds none":  {once, "503 no healthy upstream"},
+		"the address given twice, a retry goes there": {twice, "200 endpoint 10.2.0.1:8080"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			var tries atomic.Int32
+			listen(t, n.outside, "10.2.0.1:8080", func(c net.Conn) {
+				if tries.Add(1) > 1 {
+					httpHere(c)
+					return
+				}
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = io.WriteString(c, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\nConnection: close\r\n\r\nagain")
+			})
+			listen(t, n.outside, "10.2.0.2:8080", httpHere)
+			add := `, request_headers_to_add: [{append_action: OVERWRITE_IF_EXISTS_OR_ADD, header: {key: x-osm-original-destination, value: "` + tt.value + `"}}]`
+			n.start(t, `
+static_resources:
+  listeners:`+catchAll(outbound15001, "catch-all")+strings.Replace(routed("", add), "{cluster: headless}", `{cluster: headless, retry_policy: {retry_on: 5xx, num_retries: 1}}`, 1)+`
+  clusters:`+strings.Replace(headless("headless", "8080", overrideHost(`{header: x-osm-original-destination}`)),
+				"- endpoint: {address: {socket_address: {address: 10.2.0.2,", "- health_status: UNHEALTHY\n            endpoint: {address: {socket_address: {address: 10.2.0.2,", 1))
+			if got := n.get("10.2.0.1:8080", "any", "/").String(); got != tt.want {
+				t.Errorf("after a failure: %q, want %q", got, tt.want)
+			}
+			if got, want := n.get("10.2.0.2:8080", "any", "/").String(), "200 endpoint 10.2.0.2:8080"; got != want {
+				t.Errorf("an endpoint that is not healthy: %q, want %q", got, want)
 			}
 		})
 	}
