@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
@@ -372,5 +374,39 @@ func callerRoutes(v1, v2 *ir.Cluster) []ir.HTTPRoute {
 			to(v1, 50), {Weight: 25, Unresolved: true, Status: 500}, {Cluster: v2, Weight: 25, Filters: ir.Filters{Rewrite: &ir.Rewrite{Host: "v2.example"}}},
 		}},
 		{Match: under("/"), Backends: one, Filters: ir.Filters{Rewrite: &ir.Rewrite{Path: path("/under"), Prefix: true}}},
+	}
+}
+
+// TestRetriesOfAHeadlessPod sends a request again to the same pod, and to no other.
+func TestRetriesOfAHeadlessPod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var asked atomic.Int32
+	sick := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(sick.Close)
+	port := uint16(sick.Listener.Addr().(*net.TCPAddr).Port)
+	application(t, secondPod, port)
+	service := servicePort("shop", "pets", port)
+	d := headless(web(service, plaintext(cluster(service, ir.HTTP, account("shop", "pets")))), "pets")
+	d.Routes[0].Retry = &ir.Retry{On: "5xx", Attempts: 3, BackoffBase: time.Millisecond}
+	key := mesh.Key{Namespace: "shop", Name: "pets"}
+	serves := map[mesh.Key]map[uint16]uint16{key: {port: port}}
+	m := modelOf(pod{"127.0.0.1", account("shop", "pets"), false, serves}, pod{secondPod, account("shop", "pets"), false, serves})
+	outbound := freePort(t)
+	w.start(t, &ir.Proxy{Class: "caller", Shared: w.shared(), Outbound: []*ir.Destination{d}}, "caller", m, redirectTo(outbound))
+	c, err := w.dial(t, outbound, "127.0.0.1", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := request(t, c, "GET", "/", "pets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := asked.Load(); got.status != http.StatusServiceUnavailable || n != 4 {
+		t.Errorf("got %d after the pod was asked %d times, want 503 after 4", got.status, n)
 	}
 }
