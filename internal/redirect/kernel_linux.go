@@ -61,8 +61,10 @@ func ownTable(name string) *nftables.Table {
 // addSets queues the sets and their elements.
 func addSets(conn *nftables.Conn, table *nftables.Table, sets []Set) (map[string]*nftables.Set, error) {
 	out := make(map[string]*nftables.Set, len(sets))
-	for _, s := range sets {
-		set := &nftables.Set{Table: table, Name: s.Name, Interval: s.Type != Interfaces, KeyType: s.Type.kernel()}
+	for i, s := range sets {
+		// Numbers tell sets of one transaction apart; the library's own are not safe for
+		// concurrent use.
+		set := &nftables.Set{Table: table, ID: uint32(i + 1), Name: s.Name, Interval: s.Type != Interfaces, KeyType: s.Type.kernel()}
 		if err := conn.AddSet(set, nil); err != nil {
 			return nil, fmt.Errorf("encoding set %s: %w", s.Name, err)
 		}
