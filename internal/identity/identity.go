@@ -66,6 +66,27 @@ func (i ID) OSMName() string {
 	return i.ServiceAccount.Name + "." + i.ServiceAccount.Namespace + "." + string(i.TrustDomain)
 }
 
+// DNSName returns OSMName where it can stand in a certificate as a DNS name, and else
+// nothing: some names of ServiceAccounts are too long for DNS, some trust domains hold
+// underscores. Nor may it be the name that cluster DNS gives to somebody's Service or pod:
+// ServiceAccount web.shop of a namespace called svc would get a certificate for Service
+// web of namespace shop.
+func (i ID) DNSName() (string, bool) {
+	if ns := i.ServiceAccount.Namespace; ns == "svc" || ns == "pod" {
+		return "", false
+	}
+	name := i.OSMName()
+	if len(name) > 253 || !subdomain(name) {
+		return "", false
+	}
+	for part := range strings.SplitSeq(name, ".") {
+		if len(part) > 63 {
+			return "", false
+		}
+	}
+	return name, true
+}
+
 // WorkloadPrefix is what the SPIFFE ids of all workloads of a trust domain begin with.
 func WorkloadPrefix(td TrustDomain) string { return "spiffe://" + string(td) + "/ns/" }
 
@@ -90,39 +111,12 @@ func TrustBundleName(mesh string) string { return "identity.openservicemesh.io:"
 // that URI gives: no port, user, query, fragment, escape, empty segment or upper
 // case in the trust domain.
 func ParseURI(uri string) (ID, error) {
-	rest, ok := strings.CutPrefix(uri, "spiffe://")
-	if !ok {
-		return ID{}, fmt.Errorf("%w: %q is no SPIFFE id", ErrInvalid, uri)
-	}
-	parts := strings.Split(rest, "/")
-	if len(parts) != 5 || parts[1] != "ns" || parts[3] != "sa" {
-		return ID{}, fmt.Errorf("%w: %q is not the id of a workload", ErrInvalid, uri)
-	}
-	td, err := ParseTrustDomain(parts[0])
+	subject, err := Parse(uri)
 	if err != nil {
 		return ID{}, err
 	}
-	if !label(parts[2], false) || !label(parts[4], true) {
-		return ID{}, fmt.Errorf("%w: %q names no namespace and ServiceAccount", ErrInvalid, uri)
+	if subject.Kind != KindWorkload {
+		return ID{}, fmt.Errorf("%w: %q is not the id of a workload", ErrInvalid, uri)
 	}
-	return ID{TrustDomain: td, ServiceAccount: ServiceAccount{Namespace: parts[2], Name: parts[4]}}, nil
-}
-
-// label reports whether s is a DNS label, or with dots a DNS subdomain, as names of
-// namespaces and ServiceAccounts are.
-func label(s string, dots bool) bool {
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	for part := range strings.SplitSeq(s, ".") {
-		if part == "" || len(part) > 253 || part[0] == '-' || part[len(part)-1] == '-' {
-			return false
-		}
-		for _, r := range part {
-			if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-", r) {
-				return false
-			}
-		}
-	}
-	return dots || !strings.Contains(s, ".")
+	return ID{TrustDomain: subject.TrustDomain, ServiceAccount: subject.ServiceAccount}, nil
 }
