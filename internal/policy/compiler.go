@@ -1,70 +1,93 @@
 package policy
 
 import (
-	"reflect"
+	"cmp"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// Compiler compiles one Model. What proxies share is compiled once and has one
-// pointer; it is not safe for concurrent use.
+// Compiler compiles one Model. It is not safe for concurrent use.
+//
+// What proxies share is compiled once: callers that see the same of a service hold the
+// same pointers. Values that are the same as those of the Compiler before keep its
+// pointers, *ir.Proxy included, as long as each Compiler is asked for all classes.
 type Compiler struct {
-	model    *mesh.Model
-	shared   *ir.Shared
-	groups   map[mesh.Key]*group
-	targets  *targets
-	splits   map[mesh.Key]*split
-	reports  []ObjectReport
+	model   *mesh.Model
+	shared  *ir.Shared
+	reports []ObjectReport
 
-	// What was compiled, to be shared among classes and with the next Compiler.
-	destinations map[destinationKey]*ir.Destination
-	clusters     map[clusterKey]*ir.Cluster
-	previous     *Compiler
-}
+	// Policies, read and resolved.
+	groups    map[mesh.Key]*routeGroup
+	tcpRoutes map[mesh.Key]*tcpRoute
+	targets   *targets
+	splits    *splits
+	retries   map[identity.ServiceAccount]map[mesh.Key]*retry
+	limits    map[mesh.Key]limits
 
-// destinationKey is all that a Destination depends on besides the Model: for enforced
-// mode the accounts that a caller may reach, for headless HTTP the caller's namespace.
-type destinationKey struct {
-	service  mesh.Key
-	port     uint16
-	allowed  string
-	from     string
+	// services are the Services that can be called, in order; headless says that one
+	// of them is headless, so that it matters where a caller is.
+	services []mesh.Key
 	headless bool
+	// selecting are the Services that select pods of a ServiceAccount.
+	selecting map[identity.ServiceAccount][]mesh.Key
+
+	// What was compiled already, and what the Compiler before had compiled.
+	views       map[viewKey][]*ir.Destination
+	now, before memory
 }
 
-// clusterKey is all that a Cluster depends on besides the Model.
-type clusterKey struct {
-	service mesh.Key
-	port    uint16
-	allowed string
-}
-
-// New prepares a Compiler for a Model. Values that are the same as those of the
-// previous Compiler, which may be nil, keep its pointers. trustBundle are the roots
-// that peers are verified with, as PEM.
+// New prepares a Compiler for a Model. trustBundle are the roots that peers are
+// verified with, as PEM. previous, which may be nil, is the Compiler of the Model
+// before; it must not be used any more.
 func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c := &Compiler{
-		model: m, destinations: map[destinationKey]*ir.Destination{}, clusters: map[clusterKey]*ir.Cluster{},
-		splits: map[mesh.Key]*split{}, previous: previous,
+		model: m,
+		views: map[viewKey][]*ir.Destination{},
+		now:   newMemory(),
 	}
-	c.shared = keep(sharedOf(m.Settings, trustBundle), previous, func(p *Compiler) *ir.Shared { return p.shared })
-	c.groups = c.compileGroups()
-	c.targets = c.compileTargets()
-	c.compileSplits()
 	if previous != nil {
-		previous.previous = nil // a chain of all that ever was is not kept
+		c.before = previous.now
 	}
+	c.shared = keep(c.now.shared, c.before.shared, struct{}{}, sharedOf(m.Settings, trustBundle))
+	c.index()
+	c.compileGroups()
+	c.compileTCPRoutes()
+	c.compileTargets()
+	c.compileSplits()
+	c.compileRetries()
+	c.compileLimits()
 	return c
 }
 
-func sharedOf(s mesh.Settings, trustBundle []byte) *ir.Shared {
-	out := &ir.Shared{
-		TrustDomain: s.TrustDomain, TrustBundle: trustBundle,
-		TLS: ir.TLS{MinVersion: s.TLS.MinVersion, MaxVersion: s.TLS.MaxVersion, CipherSuites: s.TLS.CipherSuites, Curves: s.TLS.Curves},
+// index finds the Services that can be called, and by whose pods. An ExternalName has
+// neither addresses nor endpoints: a call to it is a call to the host that it names.
+func (c *Compiler) index() {
+	c.selecting = map[identity.ServiceAccount][]mesh.Key{}
+	for _, key := range slices.SortedFunc(maps.Keys(c.model.Services), mesh.CompareKeys) {
+		s := c.model.Services[key]
+		if !callable(s) {
+			continue
+		}
+		c.services = append(c.services, key)
+		c.headless = c.headless || s.Headless
+		for _, account := range c.model.ServiceAccounts[key] {
+			c.selecting[account] = append(c.selecting[account], key)
+		}
 	}
+}
+
+// callable reports whether there is something of a Service to connect to.
+func callable(s *mesh.Service) bool {
+	return s != nil && s.ExternalName == "" && (s.Headless || len(s.ClusterIPs) > 0)
+}
+
+func sharedOf(s mesh.Settings, trustBundle []byte) *ir.Shared {
+	out := &ir.Shared{TrustDomain: s.TrustDomain, TrustBundle: trustBundle, TLS: ir.TLS(s.TLS)}
 	if a := s.ExternalAuthorization; a != nil {
 		out.ExternalAuthorization = new(ir.ExternalAuthorization(*a))
 	}
@@ -74,19 +97,12 @@ func sharedOf(s mesh.Settings, trustBundle []byte) *ir.Shared {
 	return out
 }
 
-// keep returns the value of the previous Compiler if it is the same.
-func keep[T any](now *T, previous *Compiler, before func(*Compiler) *T) *T {
-	if previous != nil {
-		if old := before(previous); old != nil && reflect.DeepEqual(old, now) {
-			return old
-		}
-	}
-	return now
-}
-
-// Proxy returns what the proxies of a class must do.
+// Proxy returns what the proxies of a class of the Model must do.
 func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy {
-	return &ir.Proxy{
+	if known := c.now.proxies[class.ID]; known != nil {
+		return known
+	}
+	return keep(c.now.proxies, c.before.proxies, class.ID, &ir.Proxy{
 		Class:       class.ID,
 		Identity:    identity.ID{TrustDomain: c.model.Settings.TrustDomain, ServiceAccount: class.ServiceAccount},
 		Inbound:     c.inbound(class),
@@ -94,11 +110,14 @@ func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy {
 		Passthrough: c.model.Settings.Egress,
 		Metrics:     class.Metrics,
 		Shared:      c.shared,
-	}
+	})
 }
 
-// Report returns what is to be said of each policy object, sorted.
+// Report returns what is to be said of each policy object, sorted by kind and key.
 func (c *Compiler) Report() []ObjectReport {
-	slices.SortFunc(c.reports, compareReports)
-	return c.reports
+	out := slices.Concat(c.reports, c.portConflicts())
+	slices.SortFunc(out, func(a, b ObjectReport) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), mesh.CompareKeys(a.Key, b.Key))
+	})
+	return out
 }

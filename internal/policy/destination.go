@@ -1,10 +1,9 @@
 package policy
 
 import (
-	"maps"
-	"reflect"
-	"slices"
+	"cmp"
 	"strings"
+	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
@@ -12,199 +11,277 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/xds/name"
 )
 
-// access is what of a Service a caller may reach.
-type access struct {
-	// ok says that it may reach any of it.
-	ok bool
-	// accounts are those that it may reach, sorted.
-	accounts []identity.ServiceAccount
-	// filter is the accounts as ir.EndpointSet writes them, where they are not all of
-	// the Service's; empty is no limit.
-	filter string
+// viewKey is all that decides what a caller sees of the mesh. In enforced mode it
+// names the caller; in permissive mode no more of it than matters.
+type viewKey struct {
+	caller     identity.ServiceAccount
+	namespace  string
+	zone, node string
 }
 
-// access says what of a Service an account may reach: everything in permissive mode,
-// else pods whose ServiceAccount a TrafficTarget opens for it.
-func (c *Compiler) access(caller identity.ServiceAccount, service mesh.Key) access {
-	all := c.model.ServiceAccounts[service]
-	if c.model.Settings.Permissive {
-		return access{ok: true, accounts: all}
-	}
-	open := c.targets.from[caller]
-	a := access{}
-	for _, account := range all {
-		if open[account] {
-			a.accounts = append(a.accounts, account)
-		}
-	}
-	a.ok = len(a.accounts) > 0
-	if len(a.accounts) < len(all) {
-		names := make([]string, 0, len(a.accounts))
-		for _, account := range a.accounts {
-			names = append(names, account.String())
-		}
-		a.filter = strings.Join(names, ",")
-	}
-	return a
+// view is what a caller sees of the mesh.
+type view struct {
+	namespace  string
+	zone, node string
+	// services are those that it may call, sorted.
+	services []mesh.Key
+	// reach says what it may reach of a Service.
+	reach func(mesh.Key) reach
+	// retries are its own, by the Service called.
+	retries map[mesh.Key]*retry
+}
+
+// reach is what a caller may reach of a Service.
+type reach struct {
+	// ok says that it may reach any of it.
+	ok bool
+	// peers are the ServiceAccounts that it may reach, sorted.
+	peers []identity.ServiceAccount
+	// limit is the peers as an ir.EndpointSet names them; empty if they are all.
+	limit string
+}
+
+// all is the whole of a Service.
+func (c *Compiler) all(service mesh.Key) reach {
+	return reach{ok: true, peers: c.model.ServiceAccounts[service]}
 }
 
 // outbound returns the destinations of a class, sorted by service and port.
 func (c *Compiler) outbound(class *mesh.Class) []*ir.Destination {
-	var out []*ir.Destination
-	for _, key := range c.serviceKeys() {
-		service := c.model.Services[key]
-		if service.ExternalName != "" || len(service.ClusterIPs) == 0 && !service.Headless {
-			continue
-		}
-		a := c.access(class.ServiceAccount, key)
-		if !a.ok && !c.splitReachable(class.ServiceAccount, key) {
-			continue
-		}
-		for _, port := range service.Ports {
-			out = append(out, c.destination(class.ServiceAccount, service, port, a))
-		}
+	caller := class.ServiceAccount
+	key := viewKey{caller: caller, namespace: caller.Namespace}
+	compile := c.enforcedView
+	if c.model.Settings.Permissive {
+		key, compile = c.permissiveKey(caller), c.permissiveView
 	}
-	return out
-}
-
-func (c *Compiler) serviceKeys() []mesh.Key {
-	return slices.SortedFunc(maps.Keys(c.model.Services), mesh.CompareKeys)
-}
-
-// destination returns a port of a Service as a caller sees it; callers that see the
-// same share it.
-func (c *Compiler) destination(caller identity.ServiceAccount, service *mesh.Service, port mesh.ServicePort, a access) *ir.Destination {
-	key := destinationKey{service: service.Key, port: port.Number, allowed: c.view(caller, service, a), headless: service.Headless}
-	if service.Headless && caller.Namespace == service.Namespace {
-		key.from = caller.Namespace
-	}
-	if d, ok := c.destinations[key]; ok {
-		return d
-	}
-	d := c.makeDestination(caller, service, port, a)
-	if c.previous != nil {
-		if old := c.previous.destinations[key]; old != nil && reflect.DeepEqual(old, d) {
-			d = old
-		}
-	}
-	c.destinations[key] = d
-	return d
-}
-
-// view names all that a destination depends on of what the caller may reach: the
-// Service, and the back ends of its split.
-func (c *Compiler) view(caller identity.ServiceAccount, service *mesh.Service, a access) string {
-	s := c.splits[service.Key]
-	if s == nil || c.model.Settings.Permissive {
-		return a.filter
-	}
-	parts := []string{a.filter}
-	for _, b := range s.backends {
-		back := c.access(caller, b.service)
-		if !back.ok {
-			parts = append(parts, "!"+b.service.String())
-			continue
-		}
-		parts = append(parts, b.service.String()+"="+back.filter)
-	}
-	return strings.Join(parts, ";")
-}
-
-func (c *Compiler) makeDestination(caller identity.ServiceAccount, service *mesh.Service, port mesh.ServicePort, a access) *ir.Destination {
-	d := &ir.Destination{
-		Service:     ir.ServicePort{Namespace: service.Namespace, Name: service.Name, Port: port.Number},
-		Addresses:   service.ClusterIPs,
-		Headless:    service.Headless,
-		Protocol:    protocol(port.Protocol),
-		ServerFirst: port.Protocol == mesh.TCPServerFirst,
-	}
-	if service.Headless && d.Protocol == ir.HTTP {
-		d.Hosts = hosts(service.Key, caller.Namespace == service.Namespace)
-	}
-	var own []ir.WeightedBackend
-	if a.ok {
-		own = []ir.WeightedBackend{{Cluster: c.cluster(service, port, a), Weight: 1}}
-	}
-	routes, backends := c.applySplit(caller, service.Key, port, own)
-	if d.Protocol == ir.HTTP {
-		d.Routes = routes
-	} else {
-		d.Backends = backends
-	}
-	return d
-}
-
-func protocol(p mesh.Protocol) ir.Protocol {
-	if p == mesh.HTTP {
-		return ir.HTTP
-	}
-	return ir.TCP
-}
-
-// hosts are the names that HTTP clients call a headless Service by, and its pods; the
-// short one only from its own namespace.
-func hosts(service mesh.Key, same bool) []string {
-	long := service.Name + "." + service.Namespace
-	var out []string
-	for _, suffix := range []string{"", ".svc", ".svc.cluster", ".svc.cluster.local"} {
-		out = append(out, long+suffix, "*."+long+suffix)
-	}
-	if same {
-		out = append(out, service.Name, "*."+service.Name)
-	}
-	return out
-}
-
-// cluster returns the endpoints of a port of a Service that a caller may reach.
-func (c *Compiler) cluster(service *mesh.Service, port mesh.ServicePort, a access) *ir.Cluster {
-	key := clusterKey{service: service.Key, port: port.Number, allowed: a.filter}
-	if known, ok := c.clusters[key]; ok {
+	key.zone, key.node = class.Zone, class.Node
+	if known, ok := c.views[key]; ok {
 		return known
 	}
-	enforced := !c.model.Settings.Permissive
-	out := &ir.Cluster{
-		Name: clusterName(service, port),
-		Endpoints: []ir.EndpointSet{{
-			Service:         ir.ServicePort{Namespace: service.Namespace, Name: service.Name, Port: port.Number},
-			ServiceAccounts: a.filter,
-			MeshedOnly:      enforced,
-		}},
-		SNI:                 service.Name + "." + service.Namespace + ".svc.cluster.local",
-		Peers:               a.accounts,
-		Plaintext:           !enforced,
-		OriginalDestination: service.Headless,
-		Protocol:            protocol(port.Protocol),
-	}
-	if c.previous != nil {
-		if old := c.previous.clusters[key]; old != nil && reflect.DeepEqual(old, out) {
-			out = old
+	v := compile(key)
+	var out []*ir.Destination
+	for _, service := range v.services {
+		s := c.model.Services[service]
+		for i := range s.Ports {
+			out = append(out, c.destination(v, s, s.Ports[i]))
 		}
 	}
-	c.clusters[key] = out
+	c.views[key] = out
 	return out
 }
 
-// clusterName names a cluster by the pods' port, as Open Service Mesh did; where two
-// ports of a Service lead to the same port, the second is told by its own number.
-func clusterName(service *mesh.Service, port mesh.ServicePort) string {
-	target := targetNumber(port)
-	n := name.Cluster(service.Namespace, service.Name, target)
-	for _, other := range service.Ports {
-		if other.Number == port.Number {
-			return n
+// destinationKey is all that a Destination depends on, besides the Model.
+type destinationKey struct {
+	service mesh.Key
+	port    uint16
+	// reach is what may be reached of the service, and of the back ends of its split.
+	reach string
+	// same says that the caller is in the namespace of a headless service.
+	same       bool
+	zone, node string
+	retry      mesh.Key
+}
+
+// destination returns one port of a Service as a caller sees it. Callers that see the
+// same hold the same.
+func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir.Destination {
+	key := destinationKey{service: s.Key, port: p.Number, reach: c.reachOf(v, s), same: s.Headless && v.namespace == s.Namespace}
+	key.zone, key.node = c.localityOf(v, s)
+	if r := v.retries[s.Key]; r != nil {
+		key.retry = r.Key
+	}
+	if known := c.now.destinations[key]; known != nil {
+		return known
+	}
+	d := &ir.Destination{
+		Service:     ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number},
+		Addresses:   s.ClusterIPs,
+		Headless:    s.Headless,
+		Protocol:    protocol(p.Protocol),
+		ServerFirst: p.Protocol == mesh.TCPServerFirst,
+	}
+	if d.Protocol == ir.HTTP {
+		d.Routes = c.httpRoutes(v, s, p)
+	} else {
+		d.Backends = c.tcpBackends(v, s, p)
+	}
+	if s.Headless && d.Protocol == ir.HTTP {
+		d.Hosts = headlessHosts(s.Key, v.namespace == s.Namespace, c.splits.byRoot[s.Key] == nil)
+	}
+	return keep(c.now.destinations, c.before.destinations, key, d)
+}
+
+// reachOf names what a caller may reach of a Service and of the back ends of its split.
+func (c *Compiler) reachOf(v *view, s *mesh.Service) string {
+	own := v.reach(s.Key)
+	split := c.splits.byRoot[s.Key]
+	if split == nil || c.model.Settings.Permissive {
+		return own.limit
+	}
+	var b strings.Builder
+	for _, r := range append([]reach{own}, c.reachOfBackends(v, split)...) {
+		if !r.ok {
+			b.WriteByte('-')
 		}
-		if targetNumber(other) == target {
-			return name.SecondCluster(service.Namespace, service.Name, target, port.Number)
+		b.WriteString(r.limit)
+		b.WriteByte(';')
+	}
+	return b.String()
+}
+
+// localityOf returns where the caller is, if it matters to a Service or to a back end
+// of its split.
+func (c *Compiler) localityOf(v *view, s *mesh.Service) (zone, node string) {
+	zone, node = locality(v, s)
+	if split := c.splits.byRoot[s.Key]; split != nil {
+		for _, b := range split.backends {
+			z, n := locality(v, c.model.Services[b.service])
+			zone, node = cmp.Or(zone, z), cmp.Or(node, n)
 		}
+	}
+	return zone, node
+}
+
+// locality returns where the caller is, if a Service wants to be called from near.
+func locality(v *view, s *mesh.Service) (zone, node string) {
+	if s == nil {
+		return "", ""
+	}
+	if s.PreferSameZone || s.PreferSameNode {
+		zone = v.zone
+	}
+	if s.PreferSameNode || s.LocalOnly {
+		node = v.node
+	}
+	return zone, node
+}
+
+// httpRoutes returns where requests to a port go: where its split sends them, and the
+// rest to the Service's own endpoints.
+func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort) []ir.HTTPRoute {
+	var try *ir.Retry
+	if r := v.retries[s.Key]; r != nil {
+		try = r.policy
+	}
+	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: try}
+	split := c.splits.byRoot[s.Key]
+	if split == nil {
+		return []ir.HTTPRoute{own}
+	}
+	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, p), Retry: try}
+	if !split.limited {
+		return []ir.HTTPRoute{shared}
+	}
+	routes := make([]ir.HTTPRoute, 0, len(split.matches)+1)
+	for _, m := range split.matches {
+		shared.Match = m.match
+		routes = append(routes, shared)
+	}
+	return append(routes, own)
+}
+
+// tcpBackends returns where connections to a port go. A split that is for some
+// requests only is for none of them; and the address of a headless Service's pod
+// stands for that pod.
+func (c *Compiler) tcpBackends(v *view, s *mesh.Service, p mesh.ServicePort) []ir.WeightedBackend {
+	if split := c.splits.byRoot[s.Key]; split != nil && !split.limited && !s.Headless {
+		return c.shares(v, split, p)
+	}
+	return c.own(v, s, p)
+}
+
+// own are the endpoints of the Service itself.
+func (c *Compiler) own(v *view, s *mesh.Service, p mesh.ServicePort) []ir.WeightedBackend {
+	r := v.reach(s.Key)
+	if !r.ok {
+		return []ir.WeightedBackend{{Weight: 1, Unresolved: true}}
+	}
+	return []ir.WeightedBackend{{Weight: 1, Cluster: c.cluster(v, r, clusterKey{
+		service: s.Key, port: p.Number, protocol: protocol(p.Protocol), dialled: s.Headless,
+	})}}
+}
+
+// clusterKey is all that a Cluster depends on, besides the Model.
+type clusterKey struct {
+	service  mesh.Key
+	port     uint16
+	protocol ir.Protocol
+	// dialled says that the endpoint is the one that the client has dialled.
+	dialled    bool
+	limit      string
+	zone, node string
+}
+
+// cluster returns the endpoints of a port of a Service, as far as they may be reached.
+// In enforced mode nothing but the mesh is, and never in clear.
+func (c *Compiler) cluster(v *view, r reach, key clusterKey) *ir.Cluster {
+	s := c.model.Services[key.service]
+	key.limit = r.limit
+	if !key.dialled {
+		key.zone, key.node = locality(v, s)
+	}
+	if known := c.now.clusters[key]; known != nil {
+		return known
+	}
+	p, _ := s.Port(key.port)
+	enforced := !c.model.Settings.Permissive
+	bounds := c.limits[key.service]
+	return keep(c.now.clusters, c.before.clusters, key, &ir.Cluster{
+		Name: clusterName(s, p, key),
+		Endpoints: []ir.EndpointSet{{
+			Service:         ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number},
+			ServiceAccounts: r.limit,
+			MeshedOnly:      enforced,
+			Zone:            key.zone,
+			Node:            key.node,
+		}},
+		SNI:                 s.Name + "." + s.Namespace + "." + clusterHosts,
+		Peers:               r.peers,
+		Plaintext:           !enforced,
+		OriginalDestination: key.dialled,
+		Protocol:            key.protocol,
+		ConnectTimeout:      bounds.connectTimeout,
+		Limits:              bounds.limits,
+	})
+}
+
+// limits bound what callers have under way to a Service.
+type limits struct {
+	connectTimeout time.Duration
+	limits         *ir.Limits
+}
+
+// clusterName names a cluster as Open Service Mesh did, by the pods' port. Where that
+// is not enough, the name tells more: if a lesser port of the Service leads to the same
+// port, and if a back end of a split is called otherwise than for itself.
+func clusterName(s *mesh.Service, p mesh.ServicePort, key clusterKey) string {
+	target := targetNumber(p)
+	n := name.Cluster(s.Namespace, s.Name, target)
+	for _, other := range s.Ports {
+		if other.Number != p.Number && targetNumber(other) == target {
+			n = name.SecondCluster(s.Namespace, s.Name, target, p.Number)
+			break
+		}
+		if other.Number == p.Number {
+			break
+		}
+	}
+	if key.protocol != protocol(p.Protocol) {
+		n = name.ClusterVariant(n, string(key.protocol))
+	}
+	if s.Headless && !key.dialled {
+		n = name.ClusterVariant(n, "balanced")
 	}
 	return n
 }
 
 // targetNumber is the pods' port as far as the Service tells: a named one may differ
 // from pod to pod.
-func targetNumber(port mesh.ServicePort) uint16 {
-	if port.TargetPort != 0 {
-		return port.TargetPort
+func targetNumber(p mesh.ServicePort) uint16 { return cmp.Or(p.TargetPort, p.Number) }
+
+func protocol(p mesh.Protocol) ir.Protocol {
+	if p == mesh.HTTP {
+		return ir.HTTP
 	}
-	return port.Number
+	return ir.TCP
 }

@@ -1,52 +1,43 @@
 package policy
 
 import (
-	"encoding/json"
 	"maps"
-	"regexp"
+	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// inbound returns the ports that a class serves, in the order of their numbers.
-// Where two Services of a pod disagree about what is spoken on a port, the first by
-// name is believed.
+// What the routes of one ServiceAccount are bounded by, since each of them may have to
+// know of all that come later.
+const (
+	mostRoutes = 2048
+	mostGrants = 1024
+)
+
+// inbound returns the ports that a class serves, in the order of their numbers. Where
+// Services disagree about what is spoken on a port, the first by name is believed.
 func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 	ports := map[uint16]ir.InboundPort{}
-	routes, grants := []ir.InboundRoute(nil), c.targets.to[class.ServiceAccount]
-	if c.model.Settings.Permissive {
-		routes = []ir.InboundRoute{{Name: "permissive", Allow: ir.Principals{Any: true}}}
-	} else {
-		routes = inboundRoutes(grants)
-	}
-	for _, key := range class.Services {
-		service := c.model.Services[key]
-		if service == nil {
-			continue
+	c.eachPort(class, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
+		if _, taken := ports[target]; taken || reserved(target) {
+			return
 		}
-		for _, port := range service.Ports {
-			number := port.TargetPort
-			if port.TargetPortName != "" {
-				number = class.NamedPorts[port.TargetPortName]
-			}
-			if _, taken := ports[number]; taken || number == 0 {
-				continue
-			}
-			p := ir.InboundPort{
-				Port: number, Protocol: protocol(port.Protocol),
-				Service: ir.ServicePort{Namespace: key.Namespace, Name: key.Name, Port: port.Number},
-				Allow:   c.mayConnect(grants, number),
-			}
-			if p.Protocol == ir.HTTP {
-				p.Routes = routes
-			}
-			ports[number] = p
+		port := ir.InboundPort{
+			Port: target, Protocol: protocol(p.Protocol),
+			Service: ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number},
+			Allow:   anyone(),
 		}
-	}
+		if !c.model.Settings.Permissive {
+			port.Allow = c.mayConnect(class.ServiceAccount, target)
+		}
+		if port.Protocol == ir.HTTP {
+			port.Routes = c.inboundRoutes(class.ServiceAccount)
+		}
+		ports[target] = port
+	})
 	out := make([]ir.InboundPort, 0, len(ports))
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
 		out = append(out, ports[number])
@@ -54,86 +45,145 @@ func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 	return out
 }
 
-// mayConnect says who may connect to a port: in enforced mode the sources of targets
-// that are not limited to other ports.
-func (c *Compiler) mayConnect(grants []grant, port uint16) ir.Principals {
-	if c.model.Settings.Permissive {
-		return ir.Principals{Any: true}
-	}
-	var out ir.Principals
-	for _, g := range grants {
-		if g.ports == nil || slices.Contains(g.ports, port) {
-			out.ServiceAccounts = append(out.ServiceAccounts, g.sources...)
+// eachPort calls f for each port of the Services of a class, with the port of its pods
+// that it leads to. A name that the pods have no port for leads nowhere.
+func (c *Compiler) eachPort(class *mesh.Class, f func(s *mesh.Service, p mesh.ServicePort, target uint16)) {
+	for _, key := range class.Services {
+		s := c.model.Services[key]
+		if s == nil {
+			continue
+		}
+		for _, p := range s.Ports {
+			target := p.TargetPort
+			if p.TargetPortName != "" {
+				target = class.NamedPorts[p.TargetPortName]
+			}
+			if target != 0 {
+				f(s, p, target)
+			}
 		}
 	}
-	slices.SortFunc(out.ServiceAccounts, identity.Compare)
-	out.ServiceAccounts = slices.Compact(out.ServiceAccounts)
-	return out
 }
 
-// inboundRoutes returns one route for each kind of request that is granted. Equal
-// kinds have their sources merged; where kinds may overlap, a request that the first
-// matches is also open to those whom the others let.
-func inboundRoutes(grants []grant) []ir.InboundRoute {
-	byMatch := map[string]*ir.InboundRoute{}
+// reserved reports whether a port of the pod is the sidecar's own. Served like one of
+// the application's, it would open the sidecar's administration to the mesh, or lead
+// back to where it came from.
+func reserved(port uint16) bool {
+	const admin, outbound, inbound, metrics = 15000, 15001, 15003, 15010
+	return port == admin || port == outbound || port == inbound || port == metrics
+}
+
+// mayConnect says who may connect to a port of a ServiceAccount's pods in enforced mode.
+func (c *Compiler) mayConnect(account identity.ServiceAccount, port uint16) ir.Principals {
+	var out []identity.ServiceAccount
+	for _, g := range c.targets.grants[account] {
+		if g.covers(port) {
+			out = append(out, g.sources...)
+		}
+	}
+	return principals(out)
+}
+
+func principals(accounts []identity.ServiceAccount) ir.Principals {
+	slices.SortFunc(accounts, identity.Compare)
+	return ir.Principals{ServiceAccounts: slices.Compact(accounts)}
+}
+
+// inboundRoutes says who may send which requests to a ServiceAccount's pods, on all of
+// their ports alike.
+func (c *Compiler) inboundRoutes(account identity.ServiceAccount) []ir.InboundRoute {
+	if c.model.Settings.Permissive {
+		return permissiveRoutes()
+	}
+	if known := c.now.routes[account]; known != nil {
+		return known.routes
+	}
+	table := &routeTable{permissions: mergeMatches(c.targets.grants[account])}
+	if old := c.before.routes[account]; old != nil && reflect.DeepEqual(old.permissions, table.permissions) {
+		table = old
+	} else {
+		table.routes = addUp(account, table.permissions)
+	}
+	c.now.routes[account] = table
+	return table.routes
+}
+
+// routeTable is what permissions were made into.
+type routeTable struct {
+	permissions []*permission
+	routes      []ir.InboundRoute
+}
+
+// permission is one kind of request, and who may send it.
+type permission struct {
+	*routeMatch
+	name    string
+	allowed ir.Principals
+}
+
+// mergeMatches gives equal matches one permission, and puts the more exact ones first.
+func mergeMatches(grants []*grant) []*permission {
+	byID := map[string]*permission{}
 	for _, g := range grants {
 		for _, m := range g.matches {
-			key := matchKey(m.match)
-			r := byMatch[key]
-			if r == nil {
-				r = &ir.InboundRoute{Name: m.name, Match: m.match}
-				byMatch[key] = r
+			p := byID[m.id]
+			if p == nil {
+				p = &permission{routeMatch: m, name: m.name}
+				byID[m.id] = p
 			}
-			r.Name = min(r.Name, m.name)
-			r.Allow.ServiceAccounts = append(r.Allow.ServiceAccounts, g.sources...)
+			p.name = min(p.name, m.name)
+			p.allowed.ServiceAccounts = append(p.allowed.ServiceAccounts, g.sources...)
 		}
 	}
-	out := make([]ir.InboundRoute, 0, len(byMatch))
-	for _, key := range slices.Sorted(maps.Keys(byMatch)) {
-		r := byMatch[key]
-		slices.SortFunc(r.Allow.ServiceAccounts, identity.Compare)
-		r.Allow.ServiceAccounts = slices.Compact(r.Allow.ServiceAccounts)
-		out = append(out, *r)
-	}
-	for i := range out {
-		for j := range out {
-			if i != j && !within(out[j].Allow, out[i].Allow) && mayOverlap(out[i].Match, out[j].Match) {
-				out[i].Also = append(out[i].Also, ir.Grant{Match: out[j].Match, Allow: out[j].Allow})
-			}
-		}
+	out := slices.SortedFunc(maps.Values(byID), func(a, b *permission) int {
+		return compareMatches(a.routeMatch, b.routeMatch)
+	})
+	for _, p := range out {
+		p.allowed = principals(p.allowed.ServiceAccounts)
 	}
 	return out
 }
 
-// matchKey is the same for the same kind of request.
-func matchKey(m ir.HTTPMatch) string {
-	raw, err := json.Marshal(m)
-	if err != nil {
-		return ""
+// addUp makes routes of permissions. A proxy takes the first route that matches, so
+// that each must also let those who may send the request by a later one.
+func addUp(account identity.ServiceAccount, permissions []*permission) []ir.InboundRoute {
+	if len(permissions) > mostRoutes {
+		return []ir.InboundRoute{anyOf(account, permissions)}
 	}
-	return string(raw)
+	out := make([]ir.InboundRoute, 0, len(permissions))
+	grants := 0
+	for i, p := range permissions {
+		r := ir.InboundRoute{Name: p.name, Match: p.match, Allow: p.allowed}
+		for _, later := range permissions[i+1:] {
+			if !subset(later.allowed, p.allowed) && mayOverlap(p.routeMatch, later.routeMatch) {
+				r.Also = append(r.Also, ir.Grant{Match: later.match, Allow: later.allowed})
+			}
+		}
+		if grants += len(r.Also); grants > mostGrants {
+			return []ir.InboundRoute{anyOf(account, permissions)}
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
-// within reports whether everyone that a means is meant by b.
-func within(a, b ir.Principals) bool {
-	if b.Any {
-		return true
+// anyOf is one route that asks about all permissions. It allows the same as routes of
+// their own would, and is as long as the permissions are many, not as their square; but
+// what none of them matches is answered 403 in place of 404.
+func anyOf(account identity.ServiceAccount, permissions []*permission) ir.InboundRoute {
+	r := ir.InboundRoute{Name: account.String()}
+	for _, p := range permissions {
+		r.Also = append(r.Also, ir.Grant{Match: p.match, Allow: p.allowed})
 	}
-	return !a.Any && !slices.ContainsFunc(a.ServiceAccounts, func(s identity.ServiceAccount) bool {
-		return !slices.Contains(b.ServiceAccounts, s)
-	})
+	return r
 }
 
-// mayOverlap reports whether one request can match both; it says yes unless that is
-// plainly impossible, since a yes too much costs little and a no too much refuses.
-func mayOverlap(a, b ir.HTTPMatch) bool {
-	if len(a.Methods) > 0 && len(b.Methods) > 0 && !slices.ContainsFunc(a.Methods, func(m string) bool { return slices.Contains(b.Methods, m) }) {
-		return false
+// subset reports whether all whom a means are meant by b; both are sorted.
+func subset(a, b ir.Principals) bool {
+	for _, account := range a.ServiceAccounts {
+		if _, found := slices.BinarySearchFunc(b.ServiceAccounts, account, identity.Compare); !found {
+			return false
+		}
 	}
-	return !literal(a.Path) || !literal(b.Path) || a.Path.Value == b.Path.Value
-}
-
-// literal reports whether a path matches one string only.
-func literal(p ir.PathMatch) bool {
-	return p.Kind == ir.MatchExact || p.Kind == ir.MatchRegex && regexp.QuoteMeta(p.Value) == p.Value && !strings.Contains(p.Value, `\`)
+	return true
 }

@@ -1,165 +1,239 @@
 package policy
 
 import (
-	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"strings"
 
 	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
-	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// split is the TrafficSplit of a root Service.
-type split struct {
-	name     string
-	backends []share
-	// matches limit the split to some requests; nil is all.
-	matches []namedMatch
-	limited bool
+// splits are the TrafficSplits that are followed.
+type splits struct {
+	// byRoot holds one for each root Service.
+	byRoot map[mesh.Key]*split
+	// rootsOf are the roots, callable themselves, that send something to a back end.
+	rootsOf map[mesh.Key][]mesh.Key
 }
 
-// share is a back end of a split that exists, with its weight.
-type share struct {
+// split is the TrafficSplit of a root Service.
+type split struct {
+	name string
+	// backends are those that exist; none leaves the root without any.
+	backends []splitBackend
+	// limited says that only requests of the matches are split, the rest is not.
+	limited bool
+	matches []*routeMatch
+}
+
+// splitBackend is a Service and its share. It may be the root itself.
+type splitBackend struct {
 	service mesh.Key
 	weight  uint32
 }
 
-// compileSplits reads all TrafficSplits. Of two for one root the older wins.
+// compileSplits reads all TrafficSplits, the older first: of several for one root only
+// the first is followed.
 func (c *Compiler) compileSplits() {
-	objects := slices.SortedFunc(maps.Values(c.model.Policies.TrafficSplits), mesh.Older[splitv1alpha4.TrafficSplitSpec, splitv1alpha4.TrafficSplitSpec])
-	for _, o := range objects {
-		r := &remarks{}
-		// The root is named alone, or by a host name that begins with it.
-		bare, _, _ := strings.Cut(o.Spec.Service, ".")
-		root := mesh.Key{Namespace: o.Namespace, Name: bare}
-		s := c.compileSplit(o, r)
-		if first := c.splits[root]; first != nil {
-			r.conflict = fmt.Sprintf("TrafficSplit %s is older and splits Service %s already", first.name, root)
+	c.splits = &splits{byRoot: map[mesh.Key]*split{}, rootsOf: map[mesh.Key][]mesh.Key{}}
+	older := mesh.Older[splitv1alpha4.TrafficSplitSpec, splitv1alpha4.TrafficSplitSpec]
+	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.TrafficSplits), older) {
+		var r remarks
+		// The root is named alone, or by a host name that begins with its name.
+		name, _, _ := strings.Cut(o.Spec.Service, ".")
+		root := mesh.Key{Namespace: o.Namespace, Name: name}
+		s := c.compileSplit(root, o, &r)
+		c.checkRoot(root, o, &r)
+		if first := c.splits.byRoot[root]; first != nil {
+			r.ignored(ReasonConflict, codeSecondSplit, "TrafficSplit %s splits Service %s already, and is older", first.name, root)
 		} else {
-			c.splits[root] = s
-		}
-		if c.model.Services[root] == nil {
-			r.missing = append(r.missing, "the root Service "+root.String()+" does not exist")
+			c.splits.byRoot[root] = s
+			c.splits.note(root, s, callable(c.model.Services[root]))
 		}
 		c.reports = append(c.reports, r.report("TrafficSplit", o.Key, o.UID, o.Generation))
 	}
 }
 
-func (c *Compiler) compileSplit(o *mesh.Object[splitv1alpha4.TrafficSplitSpec], r *remarks) *split {
-	s := &split{name: o.Key.String()}
-	weights := scale(o.Spec.Backends)
-	total := uint64(0)
+// note remembers by which back ends a root may be reached.
+func (all *splits) note(root mesh.Key, s *split, callable bool) {
+	if !callable {
+		return
+	}
+	for _, b := range s.backends {
+		if b.weight > 0 {
+			all.rootsOf[b.service] = append(all.rootsOf[b.service], root)
+		}
+	}
+}
+
+// checkRoot tells what keeps a split from having an effect on its root.
+func (c *Compiler) checkRoot(root mesh.Key, o *mesh.Object[splitv1alpha4.TrafficSplitSpec], r *remarks) {
+	s := c.model.Services[root]
+	switch {
+	case s == nil:
+		r.missing(ReasonServiceNotFound, "", "the root Service %s does not exist", root)
+		return
+	case s.ExternalName != "":
+		r.missing(ReasonServiceNotFound, "", "the root Service %s is an ExternalName: it has no traffic of its own", root)
+		return
+	}
+	for _, p := range s.Ports {
+		if protocol(p.Protocol) == ir.HTTP {
+			continue
+		}
+		if s.Headless {
+			r.partly(ReasonNoEffect, "", "port %d of the root is not HTTP, and connections to pods of a headless Service go to those pods: they are not split", p.Number)
+		} else if len(o.Spec.Matches) > 0 {
+			r.partly(ReasonNoEffect, "", "port %d of the root is not HTTP: matches have no meaning there, and its connections are not split", p.Number)
+		}
+	}
+}
+
+func (c *Compiler) compileSplit(root mesh.Key, o *mesh.Object[splitv1alpha4.TrafficSplitSpec], r *remarks) *split {
+	s := &split{name: o.Key.String(), limited: len(o.Spec.Matches) > 0}
+	weights := wholeWeights(o.Spec.Backends, r)
+	var total uint64
+	place := map[mesh.Key]int{}
 	for i, b := range o.Spec.Backends {
 		key := mesh.Key{Namespace: o.Namespace, Name: b.Service}
-		if c.model.Services[key] == nil {
-			r.missing = append(r.missing, "the back end "+key.String()+" does not exist: the others share its traffic")
+		service := c.model.Services[key]
+		if service == nil || service.ExternalName != "" {
+			r.missing(ReasonBackendNotFound, "", "the back end %s does not exist: the others share its traffic", key)
 			continue
 		}
 		total += uint64(weights[i])
-		s.backends = append(s.backends, share{service: key, weight: weights[i]})
-	}
-	if total == 0 {
-		r.invalid = append(r.invalid, "no back end has a weight: the Service gets no traffic")
-	}
-	for _, m := range o.Spec.Matches {
-		s.limited = true
-		g := c.groups[mesh.Key{Namespace: o.Namespace, Name: m.Name}]
-		if m.Kind != "HTTPRouteGroup" || g == nil {
-			r.missing = append(r.missing, m.Kind+" "+m.Name+" does not exist: it matches nothing")
+		if at, twice := place[key]; twice {
+			s.backends[at].weight += weights[i]
 			continue
 		}
-		all, _ := g.choose(nil)
-		s.matches = append(s.matches, all...)
+		place[key] = len(s.backends)
+		s.backends = append(s.backends, splitBackend{service: key, weight: weights[i]})
 	}
+	if total == 0 {
+		r.partly(ReasonNoTraffic, "", "no back end that exists has a weight: what is split is refused")
+	}
+	c.checkPorts(root, s, r)
+	for _, m := range o.Spec.Matches {
+		group := c.groups[mesh.Key{Namespace: o.Namespace, Name: m.Name}]
+		if m.Kind != kindHTTPRouteGroup || !specsGroup(m.APIGroup) || group == nil {
+			r.missing(ReasonRouteNotFound, codeGroupNotFound, "%s %s does not exist: it matches nothing", m.Kind, m.Name)
+			continue
+		}
+		s.matches = append(s.matches, group.usable...)
+	}
+	slices.SortStableFunc(s.matches, compareMatches)
+	s.matches = slices.CompactFunc(s.matches, func(a, b *routeMatch) bool { return a.id == b.id })
 	return s
 }
 
-// scale turns weights into whole numbers that add up to what Envoy takes, in the same
-// proportions. A weight above zero stays above zero.
-func scale(backends []splitv1alpha4.TrafficSplitBackend) []uint32 {
-	sum, whole := 0.0, true
-	for _, b := range backends {
-		w := math.Max(b.Weight, 0)
-		sum += w
-		whole = whole && w == math.Trunc(w)
+// specsGroup reports whether an API group is that of SMI's routes; it may be left out,
+// and may have a version.
+func specsGroup(group *string) bool {
+	if group == nil || *group == "" {
+		return true
 	}
-	factor := 1.0
-	if !whole {
-		factor = 1000
-	}
-	if most := 1e9; sum*factor > most {
-		factor = most / sum
-	}
-	out := make([]uint32, len(backends))
-	for i, b := range backends {
-		if b.Weight > 0 {
-			out[i] = uint32(math.Max(1, math.Round(b.Weight*factor)))
-		}
-	}
-	return out
+	bare, _, _ := strings.Cut(*group, "/")
+	return bare == "specs.smi-spec.io"
 }
 
-// splitReachable reports whether a caller may reach any back end of a Service's split.
-func (c *Compiler) splitReachable(caller identity.ServiceAccount, root mesh.Key) bool {
-	s := c.splits[root]
-	return s != nil && slices.ContainsFunc(s.backends, func(b share) bool {
-		return b.weight > 0 && c.access(caller, b.service).ok
-	})
-}
-
-// applySplit returns where requests and connections to a port of a Service go: to
-// its own endpoints, or where its split sends them.
-func (c *Compiler) applySplit(caller identity.ServiceAccount, root mesh.Key, port mesh.ServicePort, own []ir.WeightedBackend) ([]ir.HTTPRoute, []ir.WeightedBackend) {
-	unsplit := ir.HTTPRoute{Name: root.String(), Backends: own}
-	s := c.splits[root]
-	if s == nil {
-		return []ir.HTTPRoute{unsplit}, own
-	}
-	backends := c.shares(caller, s, port)
-	if !s.limited {
-		return []ir.HTTPRoute{{Name: s.name, Backends: backends}}, backends
-	}
-	var routes []ir.HTTPRoute
-	for _, m := range s.matches {
-		routes = append(routes, ir.HTTPRoute{Name: s.name + "/" + m.name, Match: m.match, Backends: backends})
-	}
-	return append(routes, unsplit), own
-}
-
-// shares returns the back ends of a split for a port of its root. A back end that the
-// caller may not reach keeps its share and fails it.
-func (c *Compiler) shares(caller identity.ServiceAccount, s *split, port mesh.ServicePort) []ir.WeightedBackend {
-	var out []ir.WeightedBackend
-	for _, b := range s.backends {
-		if b.weight == 0 {
-			continue
-		}
-		service := c.model.Services[b.service]
-		target, ok := backendPort(service, port)
-		if !ok {
-			continue
-		}
-		a := c.access(caller, b.service)
-		if !a.ok {
-			out = append(out, ir.WeightedBackend{Weight: b.weight, Unresolved: true})
-			continue
-		}
-		out = append(out, ir.WeightedBackend{Cluster: c.cluster(service, target, a), Weight: b.weight})
-	}
-	return out
-}
-
-// backendPort is the port of a back end that stands for the root's: the one of the
-// same number, else one without name.
-func backendPort(service *mesh.Service, root mesh.ServicePort) (mesh.ServicePort, bool) {
-	if p, ok := service.Port(root.Number); ok {
-		return p, true
+// checkPorts tells of ports of the root that back ends do not have.
+func (c *Compiler) checkPorts(root mesh.Key, s *split, r *remarks) {
+	service := c.model.Services[root]
+	if service == nil {
+		return
 	}
 	for _, p := range service.Ports {
+		for _, b := range s.backends {
+			if _, ok := portFor(c.model.Services[b.service], p.Number); !ok {
+				r.missing(ReasonBackendNotFound, "", "the back end %s has no port %d: the others share that port's traffic", b.service, p.Number)
+			}
+		}
+	}
+}
+
+// wholeWeights turns weights into whole numbers of the same proportions. What has a
+// weight keeps one; what has none, or none that is a number, gets nothing.
+func wholeWeights(backends []splitv1alpha4.TrafficSplitBackend, r *remarks) []uint32 {
+	weights := make([]float64, len(backends))
+	most := 0.0
+	for i, b := range backends {
+		if math.IsNaN(b.Weight) || math.IsInf(b.Weight, 0) || b.Weight < 0 {
+			r.partly(ReasonInvalidWeight, "", "the weight %v of back end %s is no share: it gets no traffic", b.Weight, b.Service)
+			continue
+		}
+		weights[i] = b.Weight
+		most = max(most, b.Weight)
+	}
+	for factor := 1.0; factor <= 1e6; factor *= 10 {
+		if out, ok := scaled(weights, factor); ok {
+			return out
+		}
+	}
+	out := make([]uint32, len(weights))
+	for i, w := range weights {
+		if w > 0 {
+			out[i] = uint32(max(1, math.Round(w/most*1e6)))
+		}
+	}
+	return out
+}
+
+// scaled multiplies weights; it fails if that does not make them whole, or makes them
+// more than can be added up.
+func scaled(weights []float64, factor float64) ([]uint32, bool) {
+	const slack = 1e-6
+	out := make([]uint32, len(weights))
+	total := 0.0
+	for i, w := range weights {
+		whole := math.Round(w * factor)
+		total += whole
+		if total > math.MaxUint32 || math.Abs(w*factor-whole) > slack || w > 0 && whole < 1 {
+			return nil, false
+		}
+		out[i] = uint32(whole)
+	}
+	return out, true
+}
+
+// shares returns the back ends of a split for a port of its root. One without such a
+// port gets nothing; one that the caller may not reach keeps its share and fails it.
+func (c *Compiler) shares(v *view, s *split, root mesh.ServicePort) []ir.WeightedBackend {
+	var out []ir.WeightedBackend
+	for i, r := range c.reachOfBackends(v, s) {
+		b := s.backends[i]
+		p, ok := portFor(c.model.Services[b.service], root.Number)
+		switch {
+		case !ok:
+		case !r.ok:
+			out = append(out, ir.WeightedBackend{Weight: b.weight, Unresolved: true})
+		default:
+			out = append(out, ir.WeightedBackend{Weight: b.weight, Cluster: c.cluster(v, r, clusterKey{
+				service: b.service, port: p.Number, protocol: protocol(root.Protocol),
+			})})
+		}
+	}
+	return out
+}
+
+// reachOfBackends says of each back end of a split what of it a caller may reach.
+func (c *Compiler) reachOfBackends(v *view, s *split) []reach {
+	out := make([]reach, len(s.backends))
+	for i, b := range s.backends {
+		out[i] = v.reach(b.service)
+	}
+	return out
+}
+
+// portFor returns the port of a back end that stands for a port of its root: that of
+// the same number, else one without a name.
+func portFor(backend *mesh.Service, number uint16) (mesh.ServicePort, bool) {
+	if p, ok := backend.Port(number); ok {
+		return p, true
+	}
+	for _, p := range backend.Ports {
 		if p.Name == "" {
 			return p, true
 		}

@@ -115,6 +115,10 @@ func Endpoints(namespace, service string, servicePort uint16, serviceAccounts st
 	return b.String()
 }
 
+// ClusterVariant is a cluster whose endpoints are called otherwise than by the cluster
+// of that name, such as those of a headless service that shares in a split.
+func ClusterVariant(cluster, variant string) string { return cluster + "|" + variant }
+
 func port(n uint16) string { return strconv.Itoa(int(n)) }
 
 // SecondCluster is the cluster of a service's port whose pods' port another port of

@@ -1,0 +1,111 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/identity"
+	"github.com/openservicemesh/osm-operator/internal/ir"
+	"github.com/openservicemesh/osm-operator/internal/mesh"
+)
+
+// What Open Service Mesh did where a Retry is silent.
+const (
+	retryAttempts    = 1
+	retryBackoff     = 25 * time.Millisecond
+	retryBackoffMost = 10
+)
+
+// retryConditions are those that Envoy knows.
+// Source: https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter
+func retryConditions() []string {
+	return []string{
+		"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "envoy-ratelimited", "retriable-4xx",
+		"refused-stream", "retriable-status-codes", "retriable-headers", "http3-post-connect-failure",
+		"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
+	}
+}
+
+// retry is a Retry for one source.
+type retry struct {
+	mesh.Key
+	policy *ir.Retry
+}
+
+// compileRetries reads all Retries, the older first: of several for one source and one
+// Service only the first is followed. They may live in any namespace; those of the
+// mesh are reported.
+func (c *Compiler) compileRetries() {
+	c.retries = map[identity.ServiceAccount]map[mesh.Key]*retry{}
+	older := mesh.Older[policyv1alpha1.RetrySpec, policyv1alpha1.RetrySpec]
+	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.Retries), older) {
+		var r remarks
+		c.compileRetry(o, &r)
+		if c.model.Namespaces[o.Namespace] != nil {
+			c.reports = append(c.reports, r.report("Retry", o.Key, o.UID, o.Generation))
+		}
+	}
+}
+
+func (c *Compiler) compileRetry(o *mesh.Object[policyv1alpha1.RetrySpec], r *remarks) {
+	policy, ok := retryPolicy(o.Spec.RetryPolicy, r)
+	switch {
+	case !c.model.Settings.RetryPolicy:
+		r.ignored(ReasonNoEffect, "", "featureFlags.enableRetryPolicy is off in the MeshConfig")
+	case o.Spec.Source.Kind != kindServiceAccount:
+		r.ignored(ReasonInvalidSource, "", "the source is a %s, but must be a ServiceAccount", o.Spec.Source.Kind)
+	case !ok:
+		r.ignored(ReasonInvalid, "", "retryOn names no condition that there is")
+	}
+	if len(r.fatal) > 0 {
+		return
+	}
+	policy = keep(c.now.retries, c.before.retries, o.Key, policy)
+	source := identity.ServiceAccount{Namespace: o.Spec.Source.Namespace, Name: o.Spec.Source.Name}
+	if c.retries[source] == nil {
+		c.retries[source] = map[mesh.Key]*retry{}
+	}
+	for _, d := range o.Spec.Destinations {
+		key := mesh.Key{Namespace: d.Namespace, Name: d.Name}
+		if d.Kind != "Service" {
+			r.partly(ReasonUnsupportedKind, "", "a destination is a %s, but must be a Service: it is left out", d.Kind)
+			continue
+		}
+		if c.model.Services[key] == nil {
+			r.missing(ReasonServiceNotFound, "", "the Service %s does not exist", key)
+		}
+		if first := c.retries[source][key]; first != nil && first.Key != o.Key {
+			r.partly(ReasonConflict, "", "Retry %s is for the Service %s already, and is older", first.Key, key)
+			continue
+		}
+		c.retries[source][key] = &retry{Key: o.Key, policy: policy}
+	}
+}
+
+// retryPolicy reads what is tried again and how. It is false if nothing is.
+func retryPolicy(spec policyv1alpha1.RetryPolicySpec, r *remarks) (*ir.Retry, bool) {
+	var on []string
+	for word := range strings.SplitSeq(spec.RetryOn, ",") {
+		switch word = strings.TrimSpace(word); {
+		case slices.Contains(retryConditions(), word):
+			on = append(on, word)
+		case word != "":
+			r.partly(ReasonInvalid, "", "retryOn: %q is no condition of Envoy: it is left out", word)
+		}
+	}
+	out := &ir.Retry{On: strings.Join(on, ","), Attempts: retryAttempts, BackoffBase: retryBackoff}
+	if spec.NumRetries != nil {
+		out.Attempts = *spec.NumRetries
+	}
+	if t := spec.PerTryTimeout; t != nil && t.Duration > 0 {
+		out.PerTry = t.Duration
+	}
+	if t := spec.RetryBackoffBaseInterval; t != nil && t.Duration > 0 {
+		out.BackoffBase = min(t.Duration, time.Hour)
+	}
+	out.BackoffMax = retryBackoffMost * out.BackoffBase
+	return out, len(on) > 0
+}
