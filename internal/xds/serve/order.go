@@ -1,0 +1,97 @@
+package serve
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Make before break, on one stream:
+//
+//	clusters ──> endpoints, secrets ──> listeners ──> routes ──> clusters that go
+//
+// Listeners and routes wait until the proxy acknowledged clusters: Envoy does so only
+// once they are warm, so that nothing refers to what cannot serve yet. Clusters go
+// only once listeners and routes that may have used them were acknowledged. Endpoints
+// and secrets never wait: clusters need them to become warm. A wait has a limit, so
+// that a proxy that never acknowledges clusters gets the rest all the same.
+
+// kick wakes the loop for all kinds of which something can be sent. The caller holds mu.
+func (s *stream) kick() {
+	if s.view == nil || s.gone {
+		return
+	}
+	s.release()
+	held := false
+	for k := range kind(kinds) {
+		b := &s.subs[k]
+		if !b.listening || !b.due() || b.queued || b.flight != nil {
+			continue
+		}
+		if !s.overdue && s.held(k) {
+			held = true
+			continue
+		}
+		b.queued = true
+		// There is room: the loop's channel takes two of each kind, and there is one at a time.
+		s.out <- &reply{stream: s, kind: k, overdue: s.overdue}
+	}
+	s.time(held)
+	for k := range s.subs {
+		s.subs[k].settle(false)
+	}
+}
+
+// held reports whether a kind waits for another. The caller holds mu.
+func (s *stream) held(k kind) bool {
+	if k != listeners && k != routes {
+		return false
+	}
+	awaited := &s.subs[endpoints]
+	warming := awaited.asked && (awaited.fresh && awaited.due() || awaited.flight != nil && awaited.flight.fresh)
+	return s.subs[clusters].busy() || warming || k == routes && s.subs[listeners].busy()
+}
+
+// breaking reports whether listeners or routes may still use clusters that go. The
+// caller holds mu.
+func (s *stream) breaking() bool { return s.subs[listeners].busy() || s.subs[routes].busy() }
+
+// release lets clusters go that nothing uses any more. The caller holds mu.
+func (s *stream) release() {
+	b := &s.subs[clusters]
+	if len(b.deferred) == 0 || !s.overdue && s.breaking() {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.deferred)) {
+		b.mark(name)
+	}
+	b.deferred = nil
+}
+
+// time runs a clock while something is held, and stops it when nothing is. The caller
+// holds mu.
+func (s *stream) time(held bool) {
+	switch {
+	case !held && len(s.subs[clusters].deferred) == 0:
+		if s.hold != nil {
+			s.hold.Stop()
+			s.hold = nil
+		}
+		s.overdue = false
+	case s.hold == nil:
+		var clock *time.Timer
+		clock = time.AfterFunc(s.limits.Hold, func() { s.expire(clock) })
+		s.hold = clock
+	}
+}
+
+// expire ends a wait that took too long.
+func (s *stream) expire(clock *time.Timer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hold != clock {
+		return
+	}
+	s.hold, s.overdue = nil, true
+	s.kick()
+}

@@ -1,0 +1,282 @@
+package serve
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/openservicemesh/osm-operator/internal/xds/resource"
+)
+
+// reply is a response that is made when the loop is about to send it, so that it
+// holds all that has changed until then. It implements cache.DeltaResponse.
+type reply struct {
+	stream  *stream
+	kind    kind
+	overdue bool // it has waited long enough for other kinds
+}
+
+var _ cache.DeltaResponse = (*reply)(nil)
+
+// GetDeltaDiscoveryResponse makes the response; the loop calls it once.
+func (r *reply) GetDeltaDiscoveryResponse() (*discoveryv3.DeltaDiscoveryResponse, error) {
+	return r.stream.compose(r.kind, r.overdue), nil
+}
+
+// GetDeltaRequest tells the loop of which type the response is.
+func (r *reply) GetDeltaRequest() *discoveryv3.DeltaDiscoveryRequest {
+	return &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.kind.url()}
+}
+
+// GetSystemVersion returns nothing: versions are those of single resources.
+func (*reply) GetSystemVersion() (string, error) { return "", nil }
+
+// GetResponseVersion returns nothing, as GetSystemVersion.
+func (*reply) GetResponseVersion() string { return "" }
+
+// GetNextVersionMap returns nothing: what the proxy has is kept by the stream.
+func (*reply) GetNextVersionMap() map[string]string { return nil }
+
+// GetReturnedResources returns nothing, as GetNextVersionMap.
+func (*reply) GetReturnedResources() map[string]string { return nil }
+
+// GetContext returns a context that nobody uses.
+func (*reply) GetContext() context.Context { return context.Background() }
+
+// compose makes the next response of a kind. If there is nothing to send after all,
+// it returns one that is skipped.
+func (s *stream) compose(k kind, overdue bool) *discoveryv3.DeltaDiscoveryResponse {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skip = nil
+	b := &s.subs[k]
+	b.queued = false
+	response := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.url()}
+	if s.view == nil || !overdue && s.held(k) {
+		s.skip = response
+		s.kick()
+		return response
+	}
+	f := &flight{since: b.since, fresh: b.fresh}
+	rest := s.fill(k, f, response, overdue)
+	if len(f.sent) == 0 && !b.greet {
+		b.fresh = false
+		s.skip = response
+		s.kick()
+		return response
+	}
+	b.greet = false
+	b.flight = f
+	if b.fresh = b.fresh && rest; rest {
+		b.since = time.Now()
+	}
+	s.touched()
+	return response
+}
+
+// fill puts what the proxy is owed into a response and reports whether something is
+// left for the next. The caller holds mu.
+func (s *stream) fill(k kind, f *flight, response *discoveryv3.DeltaDiscoveryResponse, overdue bool) bool {
+	b := &s.subs[k]
+	for len(b.suspects) > 0 {
+		name := b.suspects[0]
+		b.suspects = b.suspects[1:]
+		if s.put(k, name, f, response, overdue) > 0 {
+			return b.due()
+		}
+	}
+	names := s.candidates(k)
+	b.all, b.dirty = false, nil
+	size := 0
+	for i, name := range names {
+		if size >= s.limits.ResponseBytes {
+			for _, left := range names[i:] {
+				b.mark(left)
+			}
+			return true
+		}
+		size += s.put(k, name, f, response, overdue)
+	}
+	return false
+}
+
+// candidates lists what may have changed for the proxy, in order. The caller holds mu.
+func (s *stream) candidates(k kind) []string {
+	b := &s.subs[k]
+	if !b.all {
+		return slices.Sorted(maps.Keys(b.dirty))
+	}
+	names := maps.Clone(b.names)
+	if names == nil {
+		names = map[string]struct{}{}
+	}
+	for name := range b.has {
+		names[name] = struct{}{}
+	}
+	if b.wildcard {
+		for name := range s.view.Resources[k.url()] {
+			names[name] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// put adds a resource to a response, or that it is gone, if the proxy has to be told.
+// It returns about how many bytes that takes. The caller holds mu.
+func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.DeltaDiscoveryResponse, overdue bool) int {
+	b := &s.subs[k]
+	r, known := s.look(k, name)
+	if !known {
+		return 0
+	}
+	had := b.has[name]
+	if r == nil {
+		return s.remove(k, name, f, response, overdue)
+	}
+	if b.rejected[name].is(r.Version) {
+		return 0
+	}
+	delete(b.rejected, name)
+	if had.is(r.Version) {
+		return 0
+	}
+	v := versionOf(r.Version)
+	response.Resources = append(response.Resources, &discoveryv3.Resource{
+		Name: r.Name, Version: r.Version, Resource: &anypb.Any{TypeUrl: r.TypeURL, Value: r.Body},
+	})
+	f.sent = append(f.sent, sent{name: r.Name, before: had, after: v})
+	b.set(r.Name, v)
+	if k == clusters {
+		s.rewarm(r)
+	}
+	return len(r.Body) + len(r.Name)
+}
+
+// remove adds to a response that a resource is gone. Clusters stay while listeners or
+// routes may use them. The caller holds mu.
+func (s *stream) remove(k kind, name string, f *flight, response *discoveryv3.DeltaDiscoveryResponse, overdue bool) int {
+	b := &s.subs[k]
+	had := b.has[name]
+	delete(b.rejected, name)
+	_, named := b.names[name]
+	if had.is(absent) || had == (version{}) && !named {
+		return 0
+	}
+	if k == clusters && !named && !overdue && s.breaking() {
+		if b.deferred == nil {
+			b.deferred = map[string]struct{}{}
+		}
+		b.deferred[name] = struct{}{}
+		return 0
+	}
+	response.RemovedResources = append(response.RemovedResources, name)
+	f.sent = append(f.sent, sent{name: name, before: had, after: versionOf(absent)})
+	if named {
+		b.set(name, versionOf(absent))
+	} else {
+		b.set(name, version{})
+	}
+	return len(name)
+}
+
+// look returns a resource of the proxy's class; nil if there is none, and false if
+// that is not known yet. The caller holds mu.
+func (s *stream) look(k kind, name string) (*resource.Resource, bool) {
+	if k != endpoints {
+		return s.view.Get(k.url(), name), true
+	}
+	if _, ok := s.view.Endpoints[name]; !ok {
+		return nil, true
+	}
+	return s.cache.assignment(name)
+}
+
+// rewarm makes the endpoints of a cluster be sent again after the cluster: Envoy takes
+// a cluster that changed into use once it has got endpoints for it, and does not ask
+// again for those that it has. The caller holds mu.
+func (s *stream) rewarm(cluster *resource.Resource) {
+	name, ok := assignmentOf(cluster)
+	if !ok {
+		return
+	}
+	b := &s.subs[endpoints]
+	switch {
+	case b.wants(name):
+		b.owe(name)
+	case !b.asked: // what it says that it has will not count
+		b.set(name, versionOf(uncertain))
+	}
+}
+
+// Fields of envoy.config.cluster.v3.Cluster.
+const (
+	clusterName    = 1 // string name
+	clusterType    = 2 // DiscoveryType type
+	clusterEDS     = 3 // EdsClusterConfig eds_cluster_config
+	edsServiceName = 2 // string service_name
+	typeEDS        = 3 // DiscoveryType EDS
+)
+
+// assignmentOf returns the name of the load assignment that a cluster waits for.
+func assignmentOf(cluster *resource.Resource) (string, bool) {
+	var name, service string
+	eds := false
+	for body := cluster.Body; len(body) > 0; {
+		field, wire, n := protowire.ConsumeTag(body)
+		if n < 0 {
+			return "", false
+		}
+		body = body[n:]
+		n = protowire.ConsumeFieldValue(field, wire, body)
+		if n < 0 {
+			return "", false
+		}
+		switch {
+		case field == clusterName && wire == protowire.BytesType:
+			name = text(body)
+		case field == clusterType && wire == protowire.VarintType:
+			value, _ := protowire.ConsumeVarint(body)
+			eds = value == typeEDS
+		case field == clusterEDS && wire == protowire.BytesType:
+			inner, _ := protowire.ConsumeBytes(body)
+			service = serviceName(inner)
+		}
+		body = body[n:]
+	}
+	if service == "" {
+		service = name
+	}
+	return service, eds
+}
+
+// serviceName returns the name in an EdsClusterConfig, empty if there is none.
+func serviceName(body []byte) string {
+	out := ""
+	for len(body) > 0 {
+		field, wire, n := protowire.ConsumeTag(body)
+		if n < 0 {
+			return out
+		}
+		body = body[n:]
+		n = protowire.ConsumeFieldValue(field, wire, body)
+		if n < 0 {
+			return out
+		}
+		if field == edsServiceName && wire == protowire.BytesType {
+			out = text(body)
+		}
+		body = body[n:]
+	}
+	return out
+}
+
+func text(body []byte) string {
+	value, _ := protowire.ConsumeBytes(body)
+	return string(value)
+}
