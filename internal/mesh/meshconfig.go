@@ -8,94 +8,168 @@ import (
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 )
 
-// Defaults of MeshConfig fields whose value cannot be read, as Open Service Mesh had them.
+// Values that stand for what is absent or cannot be read, as Open Service Mesh had them.
 const (
 	defaultAuthzTimeout    = time.Second
 	defaultAuthzStatPrefix = "inboundExtAuthz"
 	defaultTracingPort     = 9411
 	defaultTracingEndpoint = "/api/v2/spans"
-	minLeafLifetime        = time.Hour
+	unreadableLeafLifetime = 24 * time.Hour
+	// minLeafLifetime is the shortest that Kubernetes takes for a pod's certificate.
+	minLeafLifetime = time.Hour
 )
 
-// SettingsFrom returns the settings that a MeshConfig makes of the defaults. A value
-// that cannot be read leaves the default, and is told of.
+// SettingsFrom returns the settings that a MeshConfig makes of the defaults, and what
+// of it could not be followed, a sentence each. A value that cannot be read never
+// widens what is let through.
 func SettingsFrom(defaults Settings, spec configv1alpha2.MeshConfigSpec) (Settings, []string) {
 	s := defaults
-	var problems []string
-	if t := spec.Traffic; t != nil {
-		set(&s.Permissive, t.EnablePermissiveTrafficPolicyMode)
-		set(&s.Egress, t.EnableEgress)
-		if a := t.InboundExternalAuthorization; a != nil && a.Enable != nil && *a.Enable {
-			authz, problem := authorizationFrom(a)
-			s.ExternalAuthorization = authz
-			problems = append(problems, problem...)
-		}
+	r := reader{settings: &s}
+	if spec.Traffic != nil {
+		r.traffic(spec.Traffic)
 	}
-	if t := spec.Sidecar; t != nil {
-		s.TLS.MinVersion = cmp.Or(t.TLSMinProtocolVersion, s.TLS.MinVersion)
-		s.TLS.MaxVersion = cmp.Or(t.TLSMaxProtocolVersion, s.TLS.MaxVersion)
-		if len(t.CipherSuites) > 0 {
-			s.TLS.CipherSuites = t.CipherSuites
-		}
-		if len(t.ECDHCurves) > 0 {
-			s.TLS.Curves = t.ECDHCurves
-		}
-		if s.TLS.MaxVersion < s.TLS.MinVersion && s.TLS.MaxVersion != "TLS_AUTO" && s.TLS.MinVersion != "TLS_AUTO" {
-			// The user asked for an older maximum: the default minimum gives way.
-			s.TLS.MinVersion = s.TLS.MaxVersion
-		}
+	if spec.Sidecar != nil {
+		r.tls(spec.Sidecar)
 	}
-	if o := spec.Observability; o != nil && o.Tracing != nil && o.Tracing.Enable != nil && *o.Tracing.Enable {
-		port := cmp.Or(o.Tracing.Port, defaultTracingPort)
-		if port < 1 || port > 65535 {
-			problems = append(problems, fmt.Sprintf("observability.tracing.port %d is no port: %d is used", port, defaultTracingPort))
-			port = defaultTracingPort
-		}
-		s.Tracing = &Tracing{
-			Address:  cmp.Or(o.Tracing.Address, "jaeger."+s.Namespace+".svc.cluster.local"),
-			Port:     uint16(port),
-			Endpoint: cmp.Or(o.Tracing.Endpoint, defaultTracingEndpoint),
-		}
+	if o := spec.Observability; o != nil && o.Tracing != nil {
+		r.tracing(o.Tracing)
 	}
-	if c := spec.Certificate; c != nil && c.ServiceCertValidityDuration != "" {
-		d, err := time.ParseDuration(c.ServiceCertValidityDuration)
-		switch {
-		case err != nil:
-			problems = append(problems, fmt.Sprintf("certificate.serviceCertValidityDuration %q is no duration: %s is used", c.ServiceCertValidityDuration, s.LeafLifetime))
-		case d < minLeafLifetime:
-			problems = append(problems, fmt.Sprintf("certificate.serviceCertValidityDuration %s is less than Kubernetes issues for: %s is used", d, minLeafLifetime))
-			s.LeafLifetime = minLeafLifetime
-		default:
-			s.LeafLifetime = d
-		}
+	if spec.Certificate != nil {
+		r.leafLifetime(spec.Certificate.ServiceCertValidityDuration)
 	}
 	if f := spec.FeatureFlags; f != nil {
 		set(&s.EgressPolicy, f.EnableEgressPolicy)
 		set(&s.IngressPolicy, f.EnableIngressBackendPolicy)
 		set(&s.RetryPolicy, f.EnableRetryPolicy)
 	}
-	return s, problems
+	r.ineffective(spec)
+	return s, r.problems
 }
 
-func set(into *bool, from *bool) {
+// reader takes the parts of a MeshConfig.
+type reader struct {
+	settings *Settings
+	problems []string
+}
+
+func (r *reader) problem(format string, args ...any) {
+	r.problems = append(r.problems, fmt.Sprintf(format, args...))
+}
+
+func set(into, from *bool) {
 	if from != nil {
 		*into = *from
 	}
 }
 
-func authorizationFrom(a *configv1alpha2.ExternalAuthzSpec) (*ExternalAuthorization, []string) {
+func (r *reader) traffic(t *configv1alpha2.TrafficSpec) {
+	set(&r.settings.Permissive, t.EnablePermissiveTrafficPolicyMode)
+	set(&r.settings.Egress, t.EnableEgress)
+	a := t.InboundExternalAuthorization
+	if a == nil || a.Enable == nil || !*a.Enable {
+		return
+	}
 	out := &ExternalAuthorization{
-		Address: a.Address, Port: uint16(min(max(a.Port, 0), 65535)), //nolint:gosec // bounded
+		Address: a.Address, Port: uint16(min(max(a.Port, 0), 65535)),
 		StatPrefix: cmp.Or(a.StatPrefix, defaultAuthzStatPrefix), Timeout: defaultAuthzTimeout,
 	}
 	set(&out.FailureModeAllow, a.FailureModeAllow)
-	if a.Timeout == "" {
-		return out, nil
+	if a.Timeout != "" {
+		if d, err := time.ParseDuration(a.Timeout); err != nil || d <= 0 {
+			r.problem("traffic.inboundExternalAuthorization.timeout %q is no duration: %s is used", a.Timeout, defaultAuthzTimeout)
+		} else {
+			out.Timeout = d
+		}
 	}
-	d, err := time.ParseDuration(a.Timeout)
-	if err != nil || d <= 0 {
-		return out, []string{fmt.Sprintf("traffic.inboundExternalAuthorization.timeout %q is no duration: %s is used", a.Timeout, defaultAuthzTimeout)}
+	if a.Address == "" || a.Port < 1 || a.Port > 65535 {
+		r.problem("traffic.inboundExternalAuthorization names no server: requests are treated as if it did not answer")
 	}
-	out.Timeout = d
-	return out, nil
+	r.settings.ExternalAuthorization = out
+}
+
+func (r *reader) tls(t *configv1alpha2.SidecarSpec) {
+	tls := &r.settings.TLS
+	tls.MinVersion = cmp.Or(t.TLSMinProtocolVersion, tls.MinVersion)
+	tls.MaxVersion = cmp.Or(t.TLSMaxProtocolVersion, tls.MaxVersion)
+	if len(t.CipherSuites) > 0 {
+		tls.CipherSuites = t.CipherSuites
+	}
+	if len(t.ECDHCurves) > 0 {
+		tls.Curves = t.ECDHCurves
+	}
+	const auto = "TLS_AUTO"
+	if tls.MinVersion != auto && tls.MaxVersion != auto && tls.MaxVersion < tls.MinVersion {
+		// An older maximum was asked for: the minimum gives way.
+		if t.TLSMinProtocolVersion != "" {
+			r.problem("sidecar.tlsMinProtocolVersion %s is above tlsMaxProtocolVersion: %s is used for both", tls.MinVersion, tls.MaxVersion)
+		}
+		tls.MinVersion = tls.MaxVersion
+	}
+	if tls.MaxVersion == "TLSv1_0" || tls.MaxVersion == "TLSv1_1" {
+		r.problem("sidecar.tlsMaxProtocolVersion %s is older than all that sidecars agree on: they refuse one another", tls.MaxVersion)
+	}
+}
+
+func (r *reader) tracing(t *configv1alpha2.TracingSpec) {
+	if t.Enable == nil || !*t.Enable {
+		return
+	}
+	port := cmp.Or(t.Port, defaultTracingPort)
+	if port < 1 || port > 65535 {
+		r.problem("observability.tracing.port %d is no port: %d is used", port, defaultTracingPort)
+		port = defaultTracingPort
+	}
+	r.settings.Tracing = &Tracing{
+		Address:  cmp.Or(t.Address, "jaeger."+r.settings.Namespace+".svc.cluster.local"),
+		Port:     uint16(port),
+		Endpoint: cmp.Or(t.Endpoint, defaultTracingEndpoint),
+	}
+}
+
+func (r *reader) leafLifetime(word string) {
+	if word == "" {
+		return
+	}
+	d, err := time.ParseDuration(word)
+	switch {
+	case err != nil || d <= 0:
+		r.problem("certificate.serviceCertValidityDuration %q is no duration: %s is used", word, unreadableLeafLifetime)
+		d = unreadableLeafLifetime
+	case d < minLeafLifetime:
+		r.problem("certificate.serviceCertValidityDuration %s is shorter than Kubernetes allows: %s is used", word, minLeafLifetime)
+		d = minLeafLifetime
+	}
+	r.settings.LeafLifetime = d
+}
+
+// ineffective tells of fields that only made sense inside Open Service Mesh.
+func (r *reader) ineffective(spec configv1alpha2.MeshConfigSpec) {
+	on := func(b *bool) bool { return b != nil && *b }
+	var resync, windows string
+	if spec.Sidecar != nil {
+		resync, windows = spec.Sidecar.ConfigResyncInterval, spec.Sidecar.EnvoyWindowsImage
+	}
+	if d, err := time.ParseDuration(resync); resync != "" && (err != nil || d != 0) {
+		r.problem("sidecar.configResyncInterval has no effect: proxies follow every change at once")
+	}
+	if windows != "" {
+		r.problem("sidecar.envoyWindowsImage has no effect: Windows nodes are not supported")
+	}
+	f := spec.FeatureFlags
+	if f == nil {
+		return
+	}
+	for _, flag := range []struct {
+		name string
+		set  *bool
+	}{
+		{"enableMulticlusterMode", f.EnableMulticlusterMode},
+		{"enableSnapshotCacheMode", f.EnableSnapshotCacheMode},
+		{"enableAsyncProxyServiceMapping", f.EnableAsyncProxyServiceMapping},
+		{"enableMeshRootCertificate", f.EnableMeshRootCertificate},
+	} {
+		if on(flag.set) {
+			r.problem("featureFlags.%s has no effect", flag.name)
+		}
+	}
 }

@@ -111,6 +111,8 @@ type Service struct {
 	PublishNotReady bool
 	// PreferSameZone and PreferSameNode follow spec.trafficDistribution.
 	PreferSameZone, PreferSameNode bool
+	// ZoneHints says that the zone hints of endpoints count, where all have them.
+	ZoneHints bool
 	// LocalOnly says that spec.internalTrafficPolicy is Local.
 	LocalOnly bool
 }
@@ -128,6 +130,12 @@ type ServicePort struct {
 	// Protocol is what is spoken, by appProtocol, the port's name, or HTTP.
 	Protocol Protocol
 }
+
+// ByZone reports whether it counts in which zone a caller runs.
+func (s *Service) ByZone() bool { return s.PreferSameZone || s.PreferSameNode || s.ZoneHints }
+
+// ByNode reports whether it counts on which node a caller runs.
+func (s *Service) ByNode() bool { return s.LocalOnly || s.PreferSameNode }
 
 // Port returns the port with that number.
 func (s *Service) Port(number uint16) (ServicePort, bool) {
@@ -197,8 +205,8 @@ type Class struct {
 	NamedPorts map[string]uint16
 	// Metrics says that the pod is to be scraped: annotation prometheus.io/scrape.
 	Metrics bool
-	// Zone and Node are set only where a Service that the class may call asks for
-	// locality; empty otherwise, so that pods everywhere share a class.
+	// Zone and Node are set only where a Service of the mesh asks for locality (ByZone,
+	// ByNode); empty otherwise, so that pods everywhere share a class.
 	Zone, Node string
 }
 

@@ -6,170 +6,218 @@ import (
 )
 
 // State gathers facts and publishes Models. It is not safe for concurrent use.
-// Facts of a namespace are joined again only when one of them changed; everything
-// else of a Model is shared with the one before.
+//
+// Each fact marks what depends on it; Publish makes these parts anew, compares them
+// with what they were, and shares everything else with the Model before:
+//
+//	slice ──────────────> endpoints of its Service
+//	service ──> itself, its endpoints, its ServiceAccounts, the classes of its pods
+//	pod ──────> its workload and class, the ServiceAccounts of its Services
+//	node ─────> the workloads that run there
 type State struct {
-	monitored map[string]bool
-	services  map[string]map[Key]*Service
-	slices    map[string]map[Key]*Slice
-	pods      map[string]map[Key]*Pod
-	policies  Policies
-	settings  Settings
+	spaces   map[string]*space
+	zones    map[string]string // of nodes
+	onNode   map[string]keySet // pods by node
+	policies policyTables
+	settings Settings
+	locality localityDemand
 
-	dirty                              map[string]struct{}
-	policiesChanged, namespacesChanged bool
-	last                               *Model
-	classUsers                         map[string]int
+	marks marks
+	last  *Model
+	users map[string]int // pods of each class
+}
+
+type keySet = map[Key]struct{}
+
+// marks are what Publish has to look at.
+type marks struct {
+	namespaces                map[string]struct{}
+	services, endpoints, pods keySet
+}
+
+func newMarks() marks {
+	return marks{namespaces: map[string]struct{}{}, services: keySet{}, endpoints: keySet{}, pods: keySet{}}
+}
+
+func (m *marks) clear() {
+	clear(m.namespaces)
+	clear(m.services)
+	clear(m.endpoints)
+	clear(m.pods)
 }
 
 // NewState returns a State without facts.
 func NewState(settings Settings) *State {
 	return &State{
-		monitored: map[string]bool{}, services: map[string]map[Key]*Service{}, slices: map[string]map[Key]*Slice{},
-		pods: map[string]map[Key]*Pod{}, settings: settings, dirty: map[string]struct{}{}, classUsers: map[string]int{},
-		policies: emptyPolicies(), last: emptyModel(settings),
+		spaces: map[string]*space{}, zones: map[string]string{}, onNode: map[string]keySet{}, policies: newPolicyTables(),
+		settings: settings, locality: newLocalityDemand(), marks: newMarks(), users: map[string]int{},
+		last: &Model{
+			Settings: settings, Namespaces: map[string]*Namespace{}, Services: map[Key]*Service{}, Endpoints: map[Key]*Endpoints{},
+			Workloads: map[Key]*Workload{}, Classes: map[string]*Class{}, ServiceAccounts: map[Key][]serviceAccount{},
+			Policies: noPolicies(),
+		},
 	}
 }
 
-func emptyPolicies() Policies {
-	return Policies{}
-}
-
-func emptyModel(settings Settings) *Model {
-	return &Model{
-		Settings: settings, Namespaces: map[string]*Namespace{}, Services: map[Key]*Service{}, Endpoints: map[Key]*Endpoints{},
-		Workloads: map[Key]*Workload{}, Classes: map[string]*Class{},
+// Apply takes facts. What they point to is kept, and must not be changed afterwards.
+func (s *State) Apply(facts ...Fact) {
+	for _, f := range facts {
+		f.apply(s)
 	}
-}
-
-// SetNamespace says whether a namespace belongs to the mesh.
-func (s *State) SetNamespace(name string, monitored bool) {
-	if s.monitored[name] == monitored {
-		return
-	}
-	if monitored {
-		s.monitored[name] = true
-	} else {
-		delete(s.monitored, name)
-	}
-	s.dirty[name] = struct{}{}
-	s.namespacesChanged = true
-}
-
-// SetService adds or changes a Service; nil removes it.
-func (s *State) SetService(key Key, service *Service) { put(s, s.services, key, service) }
-
-// SetSlice adds or changes a part of a Service's endpoints; nil removes it.
-func (s *State) SetSlice(key Key, slice *Slice) { put(s, s.slices, key, slice) }
-
-// SetPod adds or changes a pod; nil removes it.
-func (s *State) SetPod(key Key, pod *Pod) { put(s, s.pods, key, pod) }
-
-// SetSettings changes the settings.
-func (s *State) SetSettings(settings Settings) { s.settings = settings }
-
-// put changes one fact, and marks its namespace if it differs.
-func put[T any](s *State, facts map[string]map[Key]*T, key Key, value *T) {
-	in := facts[key.Namespace]
-	if value == nil {
-		if _, ok := in[key]; !ok {
-			return
-		}
-		delete(in, key)
-	} else {
-		if old, ok := in[key]; ok && reflect.DeepEqual(old, value) {
-			return
-		}
-		if in == nil {
-			in = map[Key]*T{}
-			facts[key.Namespace] = in
-		}
-		in[key] = value
-	}
-	s.dirty[key.Namespace] = struct{}{}
-}
-
-// SetPolicy adds or changes a policy object of one of the maps of Policies; nil
-// removes it. kind returns that map.
-func SetPolicy[Spec any](s *State, kind func(*Policies) *map[Key]*Object[Spec], key Key, object *Object[Spec]) {
-	current := kind(&s.policies)
-	old, had := (*current)[key]
-	if object == nil && !had {
-		return
-	}
-	if object != nil && had && sameObject(old, object) {
-		return
-	}
-	next := maps.Clone(*current)
-	if next == nil {
-		next = map[Key]*Object[Spec]{}
-	}
-	if object == nil {
-		delete(next, key)
-	} else {
-		next[key] = object
-	}
-	*current = next
-	s.policiesChanged = true
-}
-
-func sameObject[Spec any](a, b *Object[Spec]) bool {
-	return a.UID == b.UID && a.Generation == b.Generation && reflect.DeepEqual(a.Spec, b.Spec)
 }
 
 // Publish returns the Model of all facts, and what differs from the one before. If
 // nothing does, it is the one before.
 func (s *State) Publish() (*Model, Change) {
 	change := Change{
-		Endpoints: map[Key]struct{}{}, Services: map[Key]struct{}{}, Classes: map[string]struct{}{}, Workloads: map[Key]struct{}{},
-		Policies: s.policiesChanged, Settings: !reflect.DeepEqual(s.settings, s.last.Settings), Namespaces: s.namespacesChanged,
+		Endpoints: keySet{}, Services: keySet{}, Classes: map[string]struct{}{}, Workloads: keySet{},
+		Settings: !reflect.DeepEqual(s.settings, s.last.Settings),
 	}
 	next := *s.last
-	next.Settings, next.Policies = s.settings, s.ofMonitored()
-	if len(s.dirty) > 0 {
-		next.Namespaces = maps.Clone(next.Namespaces)
-		next.Services = maps.Clone(next.Services)
-		next.Endpoints = maps.Clone(next.Endpoints)
-		next.Workloads = maps.Clone(next.Workloads)
-		next.Classes = maps.Clone(next.Classes)
-		next.ServiceAccounts = maps.Clone(next.ServiceAccounts)
-		if next.ServiceAccounts == nil {
-			next.ServiceAccounts = map[Key][]serviceAccount{}
-		}
+	next.Settings = s.settings
+	change.Namespaces = s.publishNamespaces(&next)
+	change.Policies = s.publishPolicies(&next)
+	s.publishServices(&next, change.Services)
+	s.publishAccounts(&next, change.Services)
+	s.publishEndpoints(&next, change.Endpoints)
+	s.publishWorkloads(&next, change)
+	s.marks.clear()
+	if !change.Empty() {
+		s.last = &next
 	}
-	for name := range s.dirty {
-		s.join(&next, name, &change)
-	}
-	clear(s.dirty)
-	s.policiesChanged, s.namespacesChanged = false, false
-	if change.Empty() {
-		return s.last, change
-	}
-	s.last = &next
 	return s.last, change
 }
 
-// ofMonitored returns the policies of the namespaces of the mesh.
-func (s *State) ofMonitored() Policies {
-	p := s.policies
-	return Policies{
-		TrafficTargets:          only(p.TrafficTargets, s.monitored),
-		HTTPRouteGroups:         only(p.HTTPRouteGroups, s.monitored),
-		TCPRoutes:               only(p.TCPRoutes, s.monitored),
-		TrafficSplits:           only(p.TrafficSplits, s.monitored),
-		Egresses:                only(p.Egresses, s.monitored),
-		IngressBackends:         only(p.IngressBackends, s.monitored),
-		Retries:                 p.Retries,
-		UpstreamTrafficSettings: only(p.UpstreamTrafficSettings, s.monitored),
+// publishNamespaces reports whether a namespace joined or left.
+func (s *State) publishNamespaces(m *Model) bool {
+	all := draftOf(m.Namespaces)
+	for name := range s.marks.namespaces {
+		switch monitored := s.monitored(name); {
+		case monitored && all.get(name) == nil:
+			all.put(name, &Namespace{Name: name})
+		case !monitored && all.get(name) != nil:
+			all.drop(name)
+		}
+	}
+	m.Namespaces = all.now
+	return all.edited
+}
+
+func (s *State) publishServices(m *Model, changed keySet) {
+	all := draftOf(m.Services)
+	for key := range s.marks.services {
+		var now *Service
+		if sp := s.spaces[key.Namespace]; sp.monitored {
+			now = sp.services[key]
+		}
+		replace(&all, key, now, changed, sameService)
+	}
+	m.Services = all.now
+}
+
+func (s *State) publishAccounts(m *Model, changed keySet) {
+	all := draftOf(m.ServiceAccounts)
+	for key := range s.marks.services {
+		var now []serviceAccount
+		if sp := s.spaces[key.Namespace]; sp.monitored {
+			now = sp.accountsOf(key)
+		}
+		if sameAccounts(all.get(key), now) {
+			continue
+		}
+		changed[key] = struct{}{}
+		if now == nil {
+			all.drop(key)
+			continue
+		}
+		all.put(key, now)
+	}
+	m.ServiceAccounts = all.now
+}
+
+func (s *State) publishEndpoints(m *Model, changed keySet) {
+	all := draftOf(m.Endpoints)
+	for key := range s.marks.endpoints {
+		var now *Endpoints
+		if sp := s.spaces[key.Namespace]; sp.monitored {
+			now = sp.endpointsOf(key)
+		}
+		replace(&all, key, now, changed, sameEndpoints)
+	}
+	m.Endpoints = all.now
+}
+
+func (s *State) publishWorkloads(m *Model, change Change) {
+	if s.locality.settle(s.monitored) {
+		s.markMeshed()
+	}
+	workloads, classes := draftOf(m.Workloads), draftOf(m.Classes)
+	made := map[string]*Class{}
+	touched := map[string]struct{}{}
+	count := func(w *Workload, n int) {
+		if w != nil && w.Class != "" {
+			s.users[w.Class] += n
+			touched[w.Class] = struct{}{}
+		}
+	}
+	for key := range s.marks.pods {
+		now := s.workloadOf(key, made)
+		count(workloads.get(key), -1)
+		count(now, 1)
+		replace(&workloads, key, now, change.Workloads, sameWorkload)
+	}
+	for id := range touched {
+		switch used, known := s.users[id] > 0, classes.get(id) != nil; {
+		case used && !known:
+			classes.put(id, made[id])
+			change.Classes[id] = struct{}{}
+		case !used && known:
+			classes.drop(id)
+			change.Classes[id] = struct{}{}
+		}
+		if s.users[id] == 0 {
+			delete(s.users, id)
+		}
+	}
+	m.Workloads, m.Classes = workloads.now, classes.now
+}
+
+// draft is a map of a Model in the making: it is cloned before the first edit.
+type draft[K comparable, V any] struct {
+	now    map[K]V
+	edited bool
+}
+
+func draftOf[K comparable, V any](published map[K]V) draft[K, V] { return draft[K, V]{now: published} }
+
+func (d *draft[K, V]) get(k K) V { return d.now[k] }
+
+func (d *draft[K, V]) put(k K, v V) {
+	d.own()
+	d.now[k] = v
+}
+
+func (d *draft[K, V]) drop(k K) {
+	d.own()
+	delete(d.now, k)
+}
+
+func (d *draft[K, V]) own() {
+	if !d.edited {
+		d.now, d.edited = maps.Clone(d.now), true
 	}
 }
 
-func only[T any](all map[Key]*T, monitored map[string]bool) map[Key]*T {
-	out := make(map[Key]*T, len(all))
-	for k, v := range all {
-		if monitored[k.Namespace] {
-			out[k] = v
-		}
+// replace puts what is now, nil for nothing, unless it is the same as before.
+func replace[V any](all *draft[Key, *V], key Key, now *V, changed keySet, same func(a, b *V) bool) {
+	before := all.get(key)
+	if before == now || before != nil && now != nil && same(before, now) {
+		return
 	}
-	return out
+	changed[key] = struct{}{}
+	if now == nil {
+		all.drop(key)
+		return
+	}
+	all.put(key, now)
 }

@@ -1,8 +1,10 @@
 package watch
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +27,7 @@ func serviceOf(s *corev1.Service) *mesh.Service {
 	out := &mesh.Service{
 		Key: keyOf(s), Selector: s.Spec.Selector, PublishNotReady: s.Spec.PublishNotReadyAddresses,
 		LocalOnly: s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ZoneHints: strings.EqualFold(s.Annotations[corev1.AnnotationTopologyMode], "auto"),
 	}
 	if d := s.Spec.TrafficDistribution; d != nil {
 		out.PreferSameZone = *d == corev1.ServiceTrafficDistributionPreferClose || *d == corev1.ServiceTrafficDistributionPreferSameZone
@@ -35,11 +38,7 @@ func serviceOf(s *corev1.Service) *mesh.Service {
 	} else {
 		out.Headless = s.Spec.ClusterIP == corev1.ClusterIPNone
 	}
-	for _, ip := range s.Spec.ClusterIPs {
-		if address, err := netip.ParseAddr(ip); err == nil {
-			out.ClusterIPs = append(out.ClusterIPs, address)
-		}
-	}
+	out.ClusterIPs = addresses(s.Spec.ClusterIPs)
 	for _, p := range s.Spec.Ports {
 		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
 			continue
@@ -55,12 +54,12 @@ func portOf(p corev1.ServicePort) mesh.ServicePort {
 	if p.AppProtocol != nil {
 		appProtocol = *p.AppProtocol
 	}
-	out := mesh.ServicePort{Name: p.Name, Number: uint16(p.Port), Protocol: mesh.ProtocolOf(appProtocol, p.Name)} //nolint:gosec // validated by the API server as a port
+	out := mesh.ServicePort{Name: p.Name, Number: uint16(p.Port), Protocol: mesh.ProtocolOf(appProtocol, p.Name)}
 	switch {
 	case p.TargetPort.Type == intstr.String:
 		out.TargetPortName = p.TargetPort.StrVal
 	case p.TargetPort.IntVal != 0:
-		out.TargetPort = uint16(p.TargetPort.IntVal) //nolint:gosec // validated by the API server as a port
+		out.TargetPort = uint16(p.TargetPort.IntVal)
 	default:
 		out.TargetPort = out.Number
 	}
@@ -82,7 +81,7 @@ func sliceOf(s *discoveryv1.EndpointSlice) *mesh.Slice {
 		if p.Name != nil {
 			name = *p.Name
 		}
-		out.Ports[name] = uint16(*p.Port) //nolint:gosec // validated by the API server as a port
+		out.Ports[name] = uint16(*p.Port)
 	}
 	for _, e := range s.Endpoints {
 		out.Endpoints = append(out.Endpoints, endpointOf(s.Namespace, e))
@@ -97,11 +96,7 @@ func endpointOf(namespace string, e discoveryv1.Endpoint) mesh.SliceEndpoint {
 		Serving:     ready || e.Conditions.Serving != nil && *e.Conditions.Serving,
 		Terminating: e.Conditions.Terminating != nil && *e.Conditions.Terminating,
 	}
-	for _, a := range e.Addresses {
-		if address, err := netip.ParseAddr(a); err == nil {
-			out.Addresses = append(out.Addresses, address)
-		}
-	}
+	out.Addresses = addresses(e.Addresses)
 	out.Hostname, out.Node, out.Zone = text(e.Hostname), text(e.NodeName), text(e.Zone)
 	if e.Hints != nil {
 		for _, z := range e.Hints.ForZones {
@@ -110,6 +105,17 @@ func endpointOf(namespace string, e discoveryv1.Endpoint) mesh.SliceEndpoint {
 	}
 	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 		out.Pod = mesh.Key{Namespace: namespace, Name: e.TargetRef.Name}
+	}
+	return out
+}
+
+// addresses leaves out what is none, as "None" is of a headless Service.
+func addresses(texts []string) []netip.Addr {
+	var out []netip.Addr
+	for _, t := range texts {
+		if address, err := netip.ParseAddr(t); err == nil {
+			out = append(out, address.Unmap().WithZone(""))
+		}
 	}
 	return out
 }
@@ -125,32 +131,57 @@ func text(s *string) string {
 func podOf(p *corev1.Pod, signer string) *mesh.Pod {
 	out := &mesh.Pod{
 		Workload: mesh.Workload{
-			Key: keyOf(p), UID: string(p.UID), ServiceAccount: identity.ServiceAccount{Namespace: p.Namespace, Name: p.Spec.ServiceAccountName},
+			Key: keyOf(p), UID: string(p.UID), ServiceAccount: identity.ServiceAccount{Namespace: p.Namespace, Name: cmp.Or(p.Spec.ServiceAccountName, "default")},
 			Node: p.Spec.NodeName, Terminating: p.DeletionTimestamp != nil, Revision: p.Annotations[operatorv1alpha1.AnnotationRevision],
 		},
 		Labels: p.Labels,
-		Scrape: strings.EqualFold(p.Annotations["prometheus.io/scrape"], "true"),
+		Scrape: scraped(p),
 		Ended:  p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}
 	for _, ip := range p.Status.PodIPs {
-		if address, err := netip.ParseAddr(ip.IP); err == nil {
-			out.Addresses = append(out.Addresses, address)
-		}
+		out.Addresses = append(out.Addresses, addresses([]string{ip.IP})...)
 	}
-	for _, c := range p.Spec.Containers {
-		for _, port := range c.Ports {
-			if port.Name == "" {
-				continue
-			}
-			if out.NamedPorts == nil {
-				out.NamedPorts = map[string]uint16{}
-			}
-			out.NamedPorts[port.Name] = uint16(port.ContainerPort) //nolint:gosec // validated by the API server as a port
-		}
-	}
+	out.NamedPorts = namedPorts(p)
 	out.Meshed = meshed(p, signer)
 	out.OwnerKind, out.OwnerName = ownerOf(p)
 	return out
+}
+
+func scraped(p *corev1.Pod) bool {
+	yes, err := strconv.ParseBool(p.Annotations[scrapeAnnotation])
+	return err == nil && yes
+}
+
+// namedPorts are the ports that Services can target by name: those of containers that
+// go on running.
+func namedPorts(p *corev1.Pod) map[string]uint16 {
+	var out map[string]uint16
+	add := func(c corev1.Container) {
+		for _, port := range c.Ports {
+			if port.Name == "" || port.Protocol != "" && port.Protocol != corev1.ProtocolTCP {
+				continue
+			}
+			if out == nil {
+				out = map[string]uint16{}
+			}
+			if _, taken := out[port.Name]; !taken {
+				out[port.Name] = uint16(port.ContainerPort)
+			}
+		}
+	}
+	for _, c := range p.Spec.Containers {
+		add(c)
+	}
+	for _, c := range p.Spec.InitContainers {
+		if native(c) {
+			add(c)
+		}
+	}
+	return out
+}
+
+func native(c corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
 // meshed reports whether a pod runs the sidecar of the mesh, from what cannot be
@@ -159,7 +190,7 @@ func podOf(p *corev1.Pod, signer string) *mesh.Pod {
 // anyone in the mesh would accept.
 func meshed(p *corev1.Pod, signer string) bool {
 	sidecar := slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == proxyContainer && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+		return c.Name == proxyContainer && native(c)
 	})
 	if !sidecar {
 		return false
@@ -187,38 +218,4 @@ func ownerOf(p *corev1.Pod) (kind, name string) {
 		return o.Kind, o.Name
 	}
 	return "Pod", p.Name
-}
-
-// StripPod keeps of a pod what podOf reads, so that the cache of a large cluster is small.
-func StripPod(o any) (any, error) {
-	p, ok := o.(*corev1.Pod)
-	if !ok {
-		return o, nil
-	}
-	out := &corev1.Pod{TypeMeta: p.TypeMeta, ObjectMeta: p.ObjectMeta}
-	out.ManagedFields, out.Finalizers = nil, nil
-	out.Annotations = map[string]string{}
-	for _, key := range []string{operatorv1alpha1.AnnotationRevision, "prometheus.io/scrape"} {
-		if v, ok := p.Annotations[key]; ok {
-			out.Annotations[key] = v
-		}
-	}
-	out.Spec.ServiceAccountName, out.Spec.NodeName = p.Spec.ServiceAccountName, p.Spec.NodeName
-	for _, c := range p.Spec.Containers {
-		if len(c.Ports) > 0 {
-			out.Spec.Containers = append(out.Spec.Containers, corev1.Container{Name: c.Name, Ports: c.Ports})
-		}
-	}
-	for _, c := range p.Spec.InitContainers {
-		if c.Name == proxyContainer {
-			out.Spec.InitContainers = append(out.Spec.InitContainers, corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy})
-		}
-	}
-	for _, v := range p.Spec.Volumes {
-		if v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.PodCertificate != nil }) {
-			out.Spec.Volumes = append(out.Spec.Volumes, v)
-		}
-	}
-	out.Status.Phase, out.Status.PodIPs = p.Status.Phase, p.Status.PodIPs
-	return out, nil
 }

@@ -1,0 +1,93 @@
+package mesh_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+	"github.com/openservicemesh/osm-operator/internal/mesh"
+)
+
+func TestSettingsFrom(t *testing.T) {
+	authz := func(timeout string, port int) *configv1alpha2.TrafficSpec {
+		return &configv1alpha2.TrafficSpec{InboundExternalAuthorization: &configv1alpha2.ExternalAuthzSpec{
+			Enable: new(true), Address: "opa.opa", Port: port, Timeout: timeout,
+		}}
+	}
+	opa := func(timeout time.Duration, port uint16) *mesh.ExternalAuthorization {
+		return &mesh.ExternalAuthorization{Address: "opa.opa", Port: port, StatPrefix: "inboundExtAuthz", Timeout: timeout}
+	}
+	for name, tc := range map[string]struct {
+		spec     configv1alpha2.MeshConfigSpec
+		want     func(*mesh.Settings)
+		problems int
+	}{
+		"silence keeps the defaults": {want: func(*mesh.Settings) {}},
+		"traffic is switched": {
+			spec: configv1alpha2.MeshConfigSpec{Traffic: &configv1alpha2.TrafficSpec{EnablePermissiveTrafficPolicyMode: new(false), EnableEgress: new(false)}},
+			want: func(s *mesh.Settings) { s.Permissive, s.Egress = false, false },
+		},
+		"features are switched": {
+			spec: configv1alpha2.MeshConfigSpec{FeatureFlags: &configv1alpha2.FeatureFlags{
+				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(false),
+			}},
+			want: func(s *mesh.Settings) { s.EgressPolicy, s.IngressPolicy, s.RetryPolicy = false, false, false },
+		},
+		"external authorization":                         {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("3s", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(3*time.Second, 9191) }},
+		"a timeout that cannot be read is a second":      {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("soon", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(time.Second, 9191) }, problems: 1},
+		"a server that is none still guards":             {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("", 0)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(time.Second, 0) }, problems: 1},
+		"external authorization that is off asks nobody": {spec: configv1alpha2.MeshConfigSpec{Traffic: &configv1alpha2.TrafficSpec{InboundExternalAuthorization: &configv1alpha2.ExternalAuthzSpec{Address: "x"}}}, want: func(*mesh.Settings) {}},
+		"tracing": {
+			spec: configv1alpha2.MeshConfigSpec{Observability: &configv1alpha2.ObservabilitySpec{Tracing: &configv1alpha2.TracingSpec{Enable: new(true)}}},
+			want: func(s *mesh.Settings) {
+				s.Tracing = &mesh.Tracing{Address: "jaeger.osm-system.svc.cluster.local", Port: 9411, Endpoint: "/api/v2/spans"}
+			},
+		},
+		"a tracing port that is none": {
+			spec: configv1alpha2.MeshConfigSpec{Observability: &configv1alpha2.ObservabilitySpec{Tracing: &configv1alpha2.TracingSpec{Enable: new(true), Address: "z", Port: 70000, Endpoint: "/x"}}},
+			want: func(s *mesh.Settings) { s.Tracing = &mesh.Tracing{Address: "z", Port: 9411, Endpoint: "/x"} }, problems: 1,
+		},
+		"a lifetime":                         {spec: leaf("36h"), want: func(s *mesh.Settings) { s.LeafLifetime = 36 * time.Hour }},
+		"a lifetime that cannot be read":     {spec: leaf("a day"), want: func(s *mesh.Settings) { s.LeafLifetime = 24 * time.Hour }, problems: 1},
+		"a lifetime that is too short":       {spec: leaf("5m"), want: func(s *mesh.Settings) { s.LeafLifetime = time.Hour }, problems: 1},
+		"a lower minimum of TLS":             {spec: tls("TLSv1_2", "TLSv1_3"), want: func(s *mesh.Settings) { s.TLS.MinVersion = "TLSv1_2" }},
+		"a lower maximum lowers the minimum": {spec: tls("", "TLSv1_2"), want: func(s *mesh.Settings) { s.TLS.MinVersion, s.TLS.MaxVersion = "TLSv1_2", "TLSv1_2" }},
+		"a minimum above the maximum":        {spec: tls("TLSv1_3", "TLSv1_2"), want: func(s *mesh.Settings) { s.TLS.MinVersion, s.TLS.MaxVersion = "TLSv1_2", "TLSv1_2" }, problems: 1},
+		"a maximum that nobody speaks":       {spec: tls("", "TLSv1_1"), want: func(s *mesh.Settings) { s.TLS.MinVersion, s.TLS.MaxVersion = "TLSv1_1", "TLSv1_1" }, problems: 1},
+		"what has no effect is told of": {
+			spec: configv1alpha2.MeshConfigSpec{
+				Sidecar:      &configv1alpha2.SidecarSpec{ConfigResyncInterval: "30s", EnvoyWindowsImage: "x"},
+				FeatureFlags: &configv1alpha2.FeatureFlags{EnableMulticlusterMode: new(true), EnableSnapshotCacheMode: new(true)},
+			},
+			want: func(*mesh.Settings) {}, problems: 4,
+		},
+		"what has no effect and is off is not": {
+			spec: configv1alpha2.MeshConfigSpec{
+				Sidecar: &configv1alpha2.SidecarSpec{ConfigResyncInterval: "0s"}, FeatureFlags: &configv1alpha2.FeatureFlags{EnableMulticlusterMode: new(false)},
+			},
+			want: func(*mesh.Settings) {},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := settings()
+			tc.want(&want)
+			got, problems := mesh.SettingsFrom(settings(), tc.spec)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+			if len(problems) != tc.problems {
+				t.Errorf("problems are %q, want %d", problems, tc.problems)
+			}
+		})
+	}
+}
+
+func leaf(lifetime string) configv1alpha2.MeshConfigSpec {
+	return configv1alpha2.MeshConfigSpec{Certificate: &configv1alpha2.CertificateSpec{ServiceCertValidityDuration: lifetime}}
+}
+
+func tls(lowest, highest string) configv1alpha2.MeshConfigSpec {
+	return configv1alpha2.MeshConfigSpec{Sidecar: &configv1alpha2.SidecarSpec{TLSMinProtocolVersion: lowest, TLSMaxProtocolVersion: highest}}
+}
