@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -46,7 +47,31 @@ func configureNetwork(s spec.Spec) error {
 			return fmt.Errorf("setting %s up: %w", name, err)
 		}
 	}
-	return AddAddresses(Uplink, s, func(a spec.Addresses) netip.Prefix { return a.Node })
+	if err := AddAddresses(Uplink, s, func(a spec.Addresses) netip.Prefix { return a.Node }); err != nil {
+		return err
+	}
+	return routeServices(s)
+}
+
+// routeServices makes the Services' addresses routable from the node itself: the
+// kernel looks for a route before kube-proxy's rules put a pod's address in place of a
+// Service's, and without one the API server could call no webhook.
+func routeServices(s spec.Spec) error {
+	link, err := netlink.LinkByName(Uplink)
+	if err != nil {
+		return fmt.Errorf("finding %s: %w", Uplink, err)
+	}
+	for _, family := range s.Families() {
+		services := net.IPNet{
+			IP:   family.Services.Addr().AsSlice(),
+			Mask: net.CIDRMask(family.Services.Bits(), family.Services.Addr().BitLen()),
+		}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: &services, Src: family.Node.Addr().AsSlice()}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("routing the Services' addresses %s: %w", &services, err)
+		}
+	}
+	return nil
 }
 
 // AddAddresses gives a link its address of each family. It is for both ends of
