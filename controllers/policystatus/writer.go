@@ -15,10 +15,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
 	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
 	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
 	"github.com/openservicemesh/osm-operator/internal/policy"
+)
+
+// Condition types of policy objects.
+const (
+	// conditionAccepted is True when the object means something.
+	conditionAccepted = "Accepted"
+	// conditionResolvedRefs is True when all that it names was found.
+	conditionResolvedRefs = "ResolvedRefs"
 )
 
 // pace is how often reports are looked at: a burst of changes is written once.
@@ -66,6 +75,15 @@ func object(kind string) (client.Object, func() *[]metav1.Condition) {
 	case "TrafficSplit":
 		o := &splitv1alpha4.TrafficSplit{}
 		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
+	case "TCPRoute":
+		o := &specsv1alpha4.TCPRoute{}
+		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
+	case "Retry":
+		o := &policyv1alpha1.Retry{}
+		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
+	case "UpstreamTrafficSetting":
+		o := &policyv1alpha1.UpstreamTrafficSetting{}
+		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
 	default:
 		return nil, nil
 	}
@@ -89,7 +107,7 @@ func (w *Writer) write(ctx context.Context, r policy.ObjectReport) error {
 	}
 	changed := false
 	var turned []metav1.Condition
-	for kind, verdict := range map[string]policy.Verdict{policy.ConditionAccepted: r.Accepted, policy.ConditionResolvedRefs: r.Resolved} {
+	for kind, verdict := range map[string]policy.Verdict{conditionAccepted: r.Accepted, conditionResolvedRefs: r.Resolved} {
 		next := condition(kind, verdict, r.Generation)
 		if old := meta.FindStatusCondition(*conditions(), kind); old == nil && !verdict.OK || old != nil && old.Status != next.Status {
 			turned = append(turned, next)

@@ -67,6 +67,7 @@ mesh and as the init container of a pod in it.`,
 	root.AddCommand(
 		newVersionCommand(),
 		newOperatorCommand(),
+		newControlPlaneCommand(),
 		newInitCommand(),
 	)
 	root.AddCommand(cli.Commands(streams.In, streams.Out, streams.Err)...)

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
+	"github.com/openservicemesh/osm-operator/internal/xds/serve"
 )
 
 // errRefused says that a stream is not that of the pod that it claims to be.
@@ -37,69 +37,49 @@ func NewAuthenticator(model func() *mesh.Model, reader client.Reader, td identit
 	return &Authenticator{Model: model, Reader: reader, TrustDomain: td, lookups: make(chan struct{}, mostLookups)}
 }
 
-// Pod is the pod that a stream is from. Class is empty while the Model has not seen it.
-type Pod struct {
-	Key   mesh.Key
-	UID   string
-	Class string
-	// Revision is the one that the pod was injected with, as far as is known.
-	Revision string
-}
-
-// Authenticate returns the pod of a stream: its node id, the pod that its certificate
-// was issued to, and the pod that runs must be one and the same. A pod that is being
-// deleted keeps its stream until it is gone.
-func (a *Authenticator) Authenticate(ctx context.Context, peer identity.Peer, nodeID string) (Pod, error) {
-	uid, key, err := parseNode(nodeID)
-	if err != nil {
-		return Pod{}, err
-	}
+// Authenticate returns the pod of a stream: the node that it says it is, the pod that
+// its certificate was issued to, and the pod that runs must be one and the same. A pod
+// that is being deleted keeps its stream until it is gone. The class is empty while
+// the Model has not seen the pod.
+func (a *Authenticator) Authenticate(ctx context.Context, peer identity.Peer, node serve.NodeInfo) (serve.ProxyInfo, error) {
+	key := mesh.Key{Namespace: node.Namespace, Name: node.Name}
 	switch {
 	case peer.ID.TrustDomain != a.TrustDomain:
-		return Pod{}, fmt.Errorf("%w: %s is of another trust domain", errRefused, peer.ID.URI())
+		return serve.ProxyInfo{}, fmt.Errorf("%w: %s is of another trust domain", errRefused, peer.ID.URI())
 	case peer.PodUID == "":
-		return Pod{}, fmt.Errorf("%w: the certificate of %s names no pod", errRefused, peer.ID.URI())
-	case peer.PodUID != uid:
-		return Pod{}, fmt.Errorf("%w: node %s is not the pod that the certificate was issued to", errRefused, nodeID)
+		return serve.ProxyInfo{}, fmt.Errorf("%w: the certificate of %s names no pod", errRefused, peer.ID.URI())
+	case peer.PodUID != node.PodUID:
+		return serve.ProxyInfo{}, fmt.Errorf("%w: node %s is not the pod that the certificate was issued to", errRefused, key)
 	case peer.ID.ServiceAccount.Namespace != key.Namespace:
-		return Pod{}, fmt.Errorf("%w: node %s is not in the namespace of %s", errRefused, nodeID, peer.ID.URI())
+		return serve.ProxyInfo{}, fmt.Errorf("%w: node %s is not in the namespace of %s", errRefused, key, peer.ID.URI())
 	}
+	info := serve.ProxyInfo{PodUID: node.PodUID, Namespace: key.Namespace, Name: key.Name, ServiceAccount: peer.ID.ServiceAccount}
 	if m := a.Model(); m != nil {
-		if w := m.Workloads[key]; w != nil && w.UID == uid {
+		if w := m.Workloads[key]; w != nil && w.UID == node.PodUID {
 			if w.ServiceAccount != peer.ID.ServiceAccount {
-				return Pod{}, fmt.Errorf("%w: pod %s runs as %s", errRefused, key, w.ServiceAccount)
+				return serve.ProxyInfo{}, fmt.Errorf("%w: pod %s runs as %s", errRefused, key, w.ServiceAccount)
 			}
-			return Pod{Key: key, UID: uid, Class: w.Class, Revision: w.Revision}, nil
+			info.Class, info.Revision = w.Class, w.Revision
+			return info, nil
 		}
 	}
-	return a.lookUp(ctx, peer, uid, key)
+	return info, a.lookUp(ctx, peer, node.PodUID, key)
 }
 
-// lookUp asks the API server for a pod that the Model has not seen.
-func (a *Authenticator) lookUp(ctx context.Context, peer identity.Peer, uid string, key mesh.Key) (Pod, error) {
+// lookUp asks the API server whether a pod exists that the Model has not seen.
+func (a *Authenticator) lookUp(ctx context.Context, peer identity.Peer, uid string, key mesh.Key) error {
 	select {
 	case a.lookups <- struct{}{}:
 		defer func() { <-a.lookups }()
 	case <-ctx.Done():
-		return Pod{}, ctx.Err()
+		return ctx.Err()
 	}
 	var pod corev1.Pod
 	if err := a.Reader.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &pod); err != nil {
-		return Pod{}, fmt.Errorf("looking up pod %s: %w", key, err)
+		return fmt.Errorf("looking up pod %s: %w", key, err)
 	}
 	if string(pod.UID) != uid || pod.Spec.ServiceAccountName != peer.ID.ServiceAccount.Name {
-		return Pod{}, fmt.Errorf("%w: pod %s is another one, or runs as %s", errRefused, key, pod.Spec.ServiceAccountName)
+		return fmt.Errorf("%w: pod %s is another one, or runs as %s", errRefused, key, pod.Spec.ServiceAccountName)
 	}
-	return Pod{Key: key, UID: uid}, nil
-}
-
-// parseNode reads a node id: the pod's UID, its name and its namespace with dots
-// between. A pod's name may have dots of its own.
-func parseNode(id string) (uid string, key mesh.Key, err error) {
-	uid, rest, ok := strings.Cut(id, ".")
-	last := strings.LastIndexByte(rest, '.')
-	if !ok || last < 1 || uid == "" || last == len(rest)-1 || len(id) > 1024 {
-		return "", mesh.Key{}, fmt.Errorf("%w: the node id %.100q is not that of a sidecar", errRefused, id)
-	}
-	return uid, mesh.Key{Namespace: rest[last+1:], Name: rest[:last]}, nil
+	return nil
 }

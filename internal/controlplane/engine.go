@@ -2,15 +2,15 @@ package controlplane
 
 import (
 	"context"
-	"maps"
+	"errors"
 	"sync"
+	"sync/atomic"
 
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/policy"
-	"github.com/openservicemesh/osm-operator/internal/xds/endpoints"
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 	"github.com/openservicemesh/osm-operator/internal/xds/translate"
 )
@@ -25,42 +25,86 @@ type Cache interface {
 	SetShared(name string, r *resource.Resource)
 	// Move gives a proxy another class.
 	Move(podUID, id string)
+	// Settled waits until proxies of classes have answered what they are owed of a type.
+	Settled(ctx context.Context, typeURL string, classes ...string) error
 }
 
-// Engine turns Models into what proxies are sent.
+// EngineOptions are what an Engine needs; functions that are nil tell nobody.
+type EngineOptions struct {
+	// Cache takes the results; required.
+	Cache Cache
+	// Compiled is told of what is to be said of policies, after each compilation.
+	Compiled func(reports []policy.ObjectReport)
+	// Failed is told of each class or load assignment that could not be made.
+	Failed func(what string)
+	// Gone is told of pods of the mesh that are no more.
+	Gone func(podUID string)
+}
+
+// Engine turns Models into what proxies are sent:
+//
+//	Model ─┬─ endpoints alone ──────────────────────────> load assignments in use
+//	       └─ anything else ── policy.Compiler ── ir.Proxy ── translate ──> classes
+//
+// What cannot be made keeps its last good form. It is safe for concurrent use.
 type Engine struct {
-	cache Cache
-	// failed is told of each class or load assignment that could not be made.
-	failed func(what string)
+	// Read-only after NewEngine.
+	EngineOptions
+
+	model    atomic.Pointer[mesh.Model]
+	compiled atomic.Bool
+	// background are what waits for proxies.
+	background sync.WaitGroup
 
 	mu sync.Mutex
 	// Protected by mu.
-	translator *translate.Translator
-	compiler   *policy.Compiler
-	model      *mesh.Model
-	bundle     []byte
-	classes    map[string]*resource.Set
-	// used are the load assignments in use, byService their names by Service.
-	used      map[string]use
-	byService map[mesh.Key]map[string]struct{}
+	translator  *translate.Translator
+	compiler    *policy.Compiler
+	bundle      []byte
+	classes     map[string]class
+	failing     map[string]string // what went wrong with classes and load assignments, by name
+	assignments assignments
 }
 
-// use is a load assignment and how many classes refer to it.
-type use struct {
-	sets    []ir.EndpointSet
-	classes int
+// class is what was made for a class of proxies.
+type class struct {
+	proxy *ir.Proxy
+	set   *resource.Set
 }
 
-// NewEngine returns an Engine that has sent nothing. failed may be nil.
-func NewEngine(cache Cache, failed func(what string)) *Engine {
-	if failed == nil {
-		failed = func(string) {}
+// NewEngine returns an Engine that has sent nothing.
+func NewEngine(o EngineOptions) *Engine {
+	if o.Compiled == nil {
+		o.Compiled = func([]policy.ObjectReport) {}
+	}
+	if o.Failed == nil {
+		o.Failed = func(string) {}
+	}
+	if o.Gone == nil {
+		o.Gone = func(string) {}
 	}
 	return &Engine{
-		cache: cache, failed: failed, translator: translate.New(), classes: map[string]*resource.Set{},
-		used: map[string]use{}, byService: map[mesh.Key]map[string]struct{}{},
+		EngineOptions: o, translator: translate.New(), classes: map[string]class{}, failing: map[string]string{}, assignments: newAssignments(),
 	}
 }
+
+// Model returns the newest Model, nil before the first.
+func (e *Engine) Model() *mesh.Model { return e.model.Load() }
+
+// Ready says what is missing before proxies can be served.
+func (e *Engine) Ready() error {
+	switch {
+	case e.Model() == nil:
+		return errors.New("the cluster has not been read yet")
+	case !e.compiled.Load():
+		return errors.New("the mesh has not been compiled yet")
+	}
+	return nil
+}
+
+// Wait returns when nothing waits for proxies any more; the contexts that were given
+// to Update must be done.
+func (e *Engine) Wait() { e.background.Wait() }
 
 // SetTrustBundle changes the roots that proxies verify each other with, as PEM.
 func (e *Engine) SetTrustBundle(ctx context.Context, bundle []byte) {
@@ -70,96 +114,61 @@ func (e *Engine) SetTrustBundle(ctx context.Context, bundle []byte) {
 		return
 	}
 	e.bundle = bundle
-	if e.model != nil {
-		e.compile(ctx, e.model)
+	if m := e.Model(); m != nil {
+		e.compile(ctx, m)
 	}
 }
 
 // Update follows a Model. A change of endpoints alone touches their load assignments
-// and nothing else.
+// and nothing else. ctx bounds what waits for proxies.
 func (e *Engine) Update(ctx context.Context, m *mesh.Model, change mesh.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	first := e.model == nil
-	e.model = m
-	e.updateEndpoints(ctx, m, change)
-	if first || len(change.Services) > 0 || len(change.Classes) > 0 || change.Policies || change.Settings || change.Namespaces {
+	before := e.model.Swap(m)
+	if before == nil {
+		before = &mesh.Model{}
+	}
+	// Endpoints first: one that is gone should not wait for a compilation.
+	for name := range e.assignments.touched(before, m, change) {
+		e.assign(ctx, m, name)
+	}
+	if recompiles(change) || !e.compiled.Load() {
 		e.compile(ctx, m)
 	}
+	e.place(before, m, change)
+}
+
+// recompiles reports whether a change concerns more than endpoints and pods.
+func recompiles(c mesh.Change) bool {
+	return len(c.Services) > 0 || len(c.Classes) > 0 || c.Policies || c.Settings || c.Namespaces
+}
+
+// place gives proxies the class that their pods have now, and lets go of pods that are
+// no more. Pods of a namespace that left the mesh go on with what they have.
+func (e *Engine) place(before, now *mesh.Model, change mesh.Change) {
 	for key := range change.Workloads {
-		if w := m.Workloads[key]; w != nil && w.Class != "" {
-			e.cache.Move(w.UID, w.Class)
+		old, w := before.Workloads[key], now.Workloads[key]
+		if w != nil && w.Class != "" && (old == nil || old.UID != w.UID || old.Class != w.Class) {
+			e.Cache.Move(w.UID, w.Class)
+		}
+		if old != nil && (w == nil || w.UID != old.UID) && now.Namespaces[key.Namespace] != nil {
+			e.Gone(old.UID)
 		}
 	}
 }
 
-// Reports returns what is to be said of policies.
-func (e *Engine) Reports() []policy.ObjectReport {
+// Place gives a proxy that has connected the class that its pod has now: it may have
+// changed while the proxy was looked up.
+func (e *Engine) Place(pod mesh.Key, podUID, class string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.compiler == nil {
-		return nil
-	}
-	return e.compiler.Report()
-}
-
-// Model returns the newest Model, nil before the first.
-func (e *Engine) Model() *mesh.Model {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.model
-}
-
-// updateEndpoints makes the load assignments anew that a change concerns; mu is held.
-func (e *Engine) updateEndpoints(ctx context.Context, m *mesh.Model, change mesh.Change) {
-	services := maps.Clone(change.Endpoints)
-	maps.Copy(services, change.Services)
-	touchedByPods(m, change.Workloads, services)
-	names := map[string]struct{}{}
-	for service := range services {
-		maps.Copy(names, e.byService[service])
-	}
-	for name := range names {
-		e.buildEndpoints(ctx, m, name)
-	}
-}
-
-// touchedByPods adds the Services whose endpoints are pods that changed: whether a pod
-// is in the mesh decides how it is called.
-func touchedByPods(m *mesh.Model, pods map[mesh.Key]struct{}, into map[mesh.Key]struct{}) {
-	if len(pods) == 0 {
+	m := e.Model()
+	if m == nil {
 		return
 	}
-	namespaces := map[string]bool{}
-	for pod := range pods {
-		namespaces[pod.Namespace] = true
+	if w := m.Workloads[pod]; w != nil && w.UID == podUID && w.Class != "" && w.Class != class {
+		e.Cache.Move(podUID, w.Class)
 	}
-	for key, e := range m.Endpoints {
-		if !namespaces[key.Namespace] {
-			continue
-		}
-		for i := range e.Items {
-			if _, ok := pods[e.Items[i].Pod]; ok {
-				into[key] = struct{}{}
-				break
-			}
-		}
-	}
-}
-
-// buildEndpoints makes one load assignment and hands it on; mu is held.
-func (e *Engine) buildEndpoints(ctx context.Context, m *mesh.Model, name string) {
-	u, ok := e.used[name]
-	if !ok {
-		return
-	}
-	r, err := endpoints.Build(m, u.sets)
-	if err != nil {
-		logf.FromContext(ctx).Error(err, "Keeping the endpoints as they were", "name", name)
-		e.failed("endpoints")
-		return
-	}
-	e.cache.SetShared(name, r)
 }
 
 // compile makes all classes anew. What is the same keeps its bytes, so that nothing is
@@ -168,73 +177,105 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	if len(e.bundle) == 0 {
 		return
 	}
-	compiler := policy.New(m, e.bundle, e.compiler)
-	e.compiler = compiler
+	e.compiler = policy.New(m, e.bundle, e.compiler)
 	proxies := make([]*ir.Proxy, 0, len(m.Classes))
-	for id, class := range m.Classes {
-		proxy := compiler.Proxy(class)
+	for id, c := range m.Classes {
+		proxy := e.compiler.Proxy(c)
 		proxies = append(proxies, proxy)
-		set, err := e.translator.Proxy(proxy)
-		if err != nil {
-			logf.FromContext(ctx).Error(err, "Keeping the configuration of a class as it was", "class", id)
-			e.failed("class")
-			continue
-		}
-		e.setClass(ctx, m, id, set)
+		e.translate(ctx, m, id, proxy)
 	}
 	for id := range e.classes {
 		if m.Classes[id] == nil {
-			e.cache.DeleteClass(id)
-			e.release(e.classes[id])
+			e.Cache.DeleteClass(id)
+			e.release(id, e.classes[id].set)
 			delete(e.classes, id)
+			delete(e.failing, id)
 		}
 	}
 	e.translator.Retain(proxies)
+	e.compiled.Store(true)
+	e.Compiled(e.compiler.Report())
 }
 
-// setClass hands on what a class is sent, its load assignments first, so that no
-// cluster waits for its own; mu is held.
-func (e *Engine) setClass(ctx context.Context, m *mesh.Model, id string, set *resource.Set) {
-	old := e.classes[id]
+// translate hands on what a class is sent, unless that is the same as before; mu is held.
+func (e *Engine) translate(ctx context.Context, m *mesh.Model, id string, proxy *ir.Proxy) {
+	old, known := e.classes[id]
+	if known && old.proxy == proxy {
+		return
+	}
+	set, err := e.translator.Proxy(proxy)
+	if err != nil {
+		e.fail(ctx, "class", id, err)
+		return
+	}
+	delete(e.failing, id)
+	e.classes[id] = class{proxy: proxy, set: set}
+	// Load assignments first, so that no cluster waits for its own.
 	for name, sets := range set.Endpoints {
-		u, known := e.used[name]
-		u.sets = sets
-		u.classes++
-		e.used[name] = u
-		if !known {
-			for _, s := range sets {
-				key := mesh.Key{Namespace: s.Service.Namespace, Name: s.Service.Name}
-				if e.byService[key] == nil {
-					e.byService[key] = map[string]struct{}{}
-				}
-				e.byService[key][name] = struct{}{}
-			}
-			e.buildEndpoints(ctx, m, name)
+		if e.assignments.use(name, sets, id) {
+			e.assign(ctx, m, name)
 		}
 	}
-	e.cache.SetClass(id, set)
-	e.classes[id] = set
-	if old != nil {
-		e.release(old)
+	e.Cache.SetClass(id, set)
+	if known {
+		e.release(id, old.set)
 	}
 }
 
-// release gives up the load assignments that a set referred to; mu is held.
-func (e *Engine) release(set *resource.Set) {
-	for name := range set.Endpoints {
-		u := e.used[name]
-		if u.classes--; u.classes > 0 {
-			e.used[name] = u
+// release gives up the load assignments that a class no longer refers to; mu is held.
+func (e *Engine) release(id string, old *resource.Set) {
+	for name := range old.Endpoints {
+		if now, ok := e.classes[id]; ok && now.set != old && now.set.Endpoints[name] != nil {
 			continue
 		}
-		delete(e.used, name)
-		for _, s := range u.sets {
-			key := mesh.Key{Namespace: s.Service.Namespace, Name: s.Service.Name}
-			delete(e.byService[key], name)
-			if len(e.byService[key]) == 0 {
-				delete(e.byService, key)
-			}
+		if e.assignments.release(name, id) {
+			e.Cache.SetShared(name, nil)
+			delete(e.failing, name)
 		}
-		e.cache.SetShared(name, nil)
 	}
+}
+
+// fail tells of what keeps its last good form, once for each reason; mu is held.
+func (e *Engine) fail(ctx context.Context, what, name string, err error) {
+	e.Failed(what)
+	if e.failing[name] == err.Error() {
+		return
+	}
+	e.failing[name] = err.Error()
+	logf.FromContext(ctx).Error(err, "Keeping the last good configuration", what, name)
+}
+
+// Failing returns what cannot be made now, and why, by the name of the class or the
+// load assignment.
+func (e *Engine) Failing() map[string]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make(map[string]string, len(e.failing))
+	for name, why := range e.failing {
+		out[name] = why
+	}
+	return out
+}
+
+// Resources returns the names and versions of what a class is sent, by type, for
+// people: no contents.
+func (e *Engine) Resources(id string) (map[string]map[string]string, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, ok := e.classes[id]
+	if !ok {
+		return nil, false
+	}
+	out := map[string]map[string]string{}
+	for kind, resources := range c.set.Resources {
+		out[kind] = map[string]string{}
+		for name, r := range resources {
+			out[kind][name] = r.Version
+		}
+	}
+	out[resource.EndpointType] = map[string]string{}
+	for name := range c.set.Endpoints {
+		out[resource.EndpointType][name] = e.assignments.used[name].version
+	}
+	return out, true
 }

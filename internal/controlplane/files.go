@@ -16,6 +16,7 @@ import (
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/issue"
+	"github.com/openservicemesh/osm-operator/internal/xds/serve"
 )
 
 // Where the operator's Secrets and the roots are mounted.
@@ -217,4 +218,22 @@ func (f *Files) loadRoots(ctx context.Context) error {
 		f.RootsChanged(ctx, raw[0])
 	}
 	return nil
+}
+
+// WebhookTLS are the options of a webhook server that serves with the newest certificate.
+func (f *Files) WebhookTLS() []func(*tls.Config) {
+	return []func(*tls.Config){func(c *tls.Config) {
+		c.MinVersion = tls.VersionTLS13
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.certificate() }
+	}}
+}
+
+// Credentials are what the xDS server shows and believes.
+func (f *Files) Credentials() (serve.Credentials, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.serving == nil || f.roots == nil {
+		return serve.Credentials{}, errors.New("there is no certificate to serve with yet, or no roots")
+	}
+	return serve.Credentials{Certificate: *f.serving, Roots: f.roots}, nil
 }
