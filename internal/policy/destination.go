@@ -147,17 +147,18 @@ func locality(v *view, s *mesh.Service) (zone, node string) {
 	if s == nil {
 		return "", ""
 	}
-	if s.PreferSameZone || s.PreferSameNode {
+	if s.ByZone() {
 		zone = v.zone
 	}
-	if s.PreferSameNode || s.LocalOnly {
+	if s.ByNode() {
 		node = v.node
 	}
 	return zone, node
 }
 
 // httpRoutes returns where requests to a port go: where its split sends them, and the
-// rest to the Service's own endpoints.
+// rest to the Service's own endpoints. A headless Service always has a rest: requests
+// by the name or the address of a pod go to that pod.
 func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort) []ir.HTTPRoute {
 	var try *ir.Retry
 	if r := v.retries[s.Key]; r != nil {
@@ -168,16 +169,19 @@ func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort) []ir
 	if split == nil {
 		return []ir.HTTPRoute{own}
 	}
-	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, p), Retry: try}
-	if !split.limited {
-		return []ir.HTTPRoute{shared}
-	}
-	routes := make([]ir.HTTPRoute, 0, len(split.matches)+1)
+	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, s, p), Retry: try}
+	var routes []ir.HTTPRoute
 	for _, m := range split.matches {
 		shared.Match = m.match
 		routes = append(routes, shared)
 	}
-	return append(routes, own)
+	if !split.limited {
+		routes = append(routes, shared)
+	}
+	if split.limited || s.Headless {
+		routes = append(routes, own)
+	}
+	return routes
 }
 
 // tcpBackends returns where connections to a port go. A split that is for some
@@ -185,7 +189,7 @@ func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort) []ir
 // stands for that pod.
 func (c *Compiler) tcpBackends(v *view, s *mesh.Service, p mesh.ServicePort) []ir.WeightedBackend {
 	if split := c.splits.byRoot[s.Key]; split != nil && !split.limited && !s.Headless {
-		return c.shares(v, split, p)
+		return c.shares(v, split, s, p)
 	}
 	return c.own(v, s, p)
 }

@@ -200,18 +200,18 @@ func scaled(weights []float64, factor float64) ([]uint32, bool) {
 
 // shares returns the back ends of a split for a port of its root. One without such a
 // port gets nothing; one that the caller may not reach keeps its share and fails it.
-func (c *Compiler) shares(v *view, s *split, root mesh.ServicePort) []ir.WeightedBackend {
+func (c *Compiler) shares(v *view, s *split, root *mesh.Service, port mesh.ServicePort) []ir.WeightedBackend {
 	var out []ir.WeightedBackend
 	for i, r := range c.reachOfBackends(v, s) {
 		b := s.backends[i]
-		p, ok := portFor(c.model.Services[b.service], root.Number)
+		p, ok := portFor(c.model.Services[b.service], port.Number)
 		switch {
 		case !ok:
 		case !r.ok:
 			out = append(out, ir.WeightedBackend{Weight: b.weight, Unresolved: true})
 		default:
 			out = append(out, ir.WeightedBackend{Weight: b.weight, Cluster: c.cluster(v, r, clusterKey{
-				service: b.service, port: p.Number, protocol: protocol(root.Protocol),
+				service: b.service, port: p.Number, protocol: protocol(port.Protocol), dialled: root.Headless && b.service == root.Key,
 			})})
 		}
 	}
