@@ -52,9 +52,14 @@ func (s *stream) held(k kind) bool {
 	return s.subs[clusters].busy() || warming || k == routes && s.subs[listeners].busy()
 }
 
-// breaking reports whether listeners or routes may still use clusters that go. The
+// breaking reports whether listeners or routes may still use clusters that go. A
+// proxy that comes with configuration from before has yet to ask for its own. The
 // caller holds mu.
-func (s *stream) breaking() bool { return s.subs[listeners].busy() || s.subs[routes].busy() }
+func (s *stream) breaking() bool {
+	l, r := &s.subs[listeners], &s.subs[routes]
+	unasked := !l.asked || !r.asked && len(s.view.Resources[routes.url()]) > 0
+	return l.busy() || r.busy() || s.resumed && unasked
+}
 
 // release lets clusters go that nothing uses any more. The caller holds mu.
 func (s *stream) release() {

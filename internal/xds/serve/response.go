@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -58,24 +57,20 @@ func (s *stream) compose(k kind, overdue bool) *discoveryv3.DeltaDiscoveryRespon
 	b := &s.subs[k]
 	b.queued = false
 	response := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.url()}
+	// Clusters in the response may need endpoints; what waited may go if there is none.
+	defer s.kick()
 	if s.view == nil || !overdue && s.held(k) {
 		s.skip = response
-		s.kick()
 		return response
 	}
 	f := &flight{since: b.since, fresh: b.fresh}
 	rest := s.fill(k, f, response, overdue)
+	b.fresh = b.fresh && rest
 	if len(f.sent) == 0 && !b.greet {
-		b.fresh = false
 		s.skip = response
-		s.kick()
 		return response
 	}
-	b.greet = false
-	b.flight = f
-	if b.fresh = b.fresh && rest; rest {
-		b.since = time.Now()
-	}
+	b.greet, b.flight = false, f
 	s.touched()
 	return response
 }

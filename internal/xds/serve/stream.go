@@ -45,6 +45,8 @@ type stream struct {
 	view  *resource.Set // nil until the class is compiled
 	subs  [kinds]subscription
 	out   chan cache.DeltaResponse
+	// resumed says that the proxy came with configuration from an earlier stream.
+	resumed bool
 	// hold runs while something waits for another kind; overdue says that it waited
 	// long enough.
 	hold    *time.Timer
@@ -141,6 +143,7 @@ func (s *stream) takeKnown(k kind, req *discoveryv3.DeltaDiscoveryRequest) (*NAC
 	defer s.mu.Unlock()
 	b := &s.subs[k]
 	if k == clusters && !b.asked && len(req.GetInitialResourceVersions()) > 0 {
+		s.resumed = true
 		s.metrics.reconnects.Inc()
 	}
 	var nack *NACK
