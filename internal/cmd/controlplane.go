@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,8 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -27,7 +26,6 @@ import (
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
-	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
 	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
@@ -40,6 +38,7 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/inject"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
+	"github.com/openservicemesh/osm-operator/internal/policy"
 	"github.com/openservicemesh/osm-operator/internal/report"
 	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
 	"github.com/openservicemesh/osm-operator/internal/telemetry"
@@ -105,7 +104,7 @@ func runControlPlane(ctx context.Context, o controlPlaneOptions) error {
 	}
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Logger: log,
-		Cache:                         controlPlaneCache(o),
+		Cache:                         watch.CacheOptions(o.namespace),
 		LeaderElection:                true,
 		LeaderElectionID:              "osm-policystatus-" + o.mesh,
 		LeaderElectionNamespace:       o.namespace,
@@ -133,11 +132,22 @@ type controlPlane struct {
 	engine  *controlplane.Engine
 	watcher *watch.Watcher
 	debug   *telemetry.Debug
+
+	injection *controlplane.Injection
+	// reports are what is to be said of policies, as of the last compilation.
+	reports atomic.Pointer[[]policy.ObjectReport]
+}
+
+func (p *controlPlane) policyReports() []policy.ObjectReport {
+	if reports := p.reports.Load(); reports != nil {
+		return *reports
+	}
+	return nil
 }
 
 // xdsServer returns the server of the proxies' configuration.
 func (p *controlPlane) xdsServer(xds *serve.Cache) (*serve.Server, error) {
-	authenticator := controlplane.NewAuthenticator(p.engine.Model, p.manager.GetAPIReader(), p.trustDomain)
+	authenticator := controlplane.NewAuthenticator(p.options.mesh, p.engine.Model, p.manager.GetAPIReader())
 	server, err := serve.NewServer(serve.Options{
 		Cache: xds, TrustDomain: p.trustDomain, Credentials: p.files.Credentials, Authenticate: authenticator.Authenticate,
 		Registerer: ctrlmetrics.Registry, TrustBundle: name.TrustBundle, Drain: xdsDrain,
@@ -162,13 +172,15 @@ func (p *controlPlane) serveXDS(ctx context.Context, server *serve.Server) error
 func (p *controlPlane) wire() error {
 	o := p.options
 	xds := serve.NewCache()
-	p.engine = controlplane.NewEngine(xds, nil)
+	p.engine = controlplane.NewEngine(controlplane.EngineOptions{
+		Cache: xds, Compiled: func(reports []policy.ObjectReport) { p.reports.Store(&reports) },
+	})
 	p.files = &controlplane.Files{
 		Serving: controlplane.ServingDir, Issuer: controlplane.IssuerDir, Trust: controlplane.TrustDir,
 		TrustDomain: p.trustDomain, Lifetime: p.lifetime, RootsChanged: p.engine.SetTrustBundle,
 	}
 	p.watcher = watch.New(watch.Options{
-		Cache: p.manager.GetCache(), Defaults: mesh.DefaultSettings(o.mesh, o.namespace, p.trustDomain),
+		Cache: p.manager.GetCache(), Defaults: mesh.DefaultSettings(o.mesh, o.namespace, p.trustDomain), MeshConfig: p.follow,
 	})
 	store := report.NewStore()
 	server, err := p.xdsServer(xds)
@@ -187,7 +199,7 @@ func (p *controlPlane) wire() error {
 	})
 	for _, run := range []func(context.Context) error{
 		p.files.Run,
-		p.watch,
+		func(ctx context.Context) error { return p.watcher.Run(ctx, p.engine.Update) },
 		func(ctx context.Context) error { return p.serveXDS(ctx, server) },
 		func(ctx context.Context) error {
 			server.Watch(ctx, reportPace, func(changed []serve.ProxyState, gone []string) { tell(store, changed, gone) })
@@ -223,22 +235,10 @@ func (p *controlPlane) lifetime() time.Duration {
 	return mesh.DefaultSettings("", "", "").LeafLifetime
 }
 
-// watch follows the cluster, and the settings of the process itself.
-func (p *controlPlane) watch(ctx context.Context) error {
-	return p.watcher.Run(ctx, func(ctx context.Context, m *mesh.Model, change mesh.Change) {
-		p.engine.Update(ctx, m, change)
-		if err := p.follow(ctx); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "Following the MeshConfig")
-		}
-	})
-}
-
-// follow brings log level and debug server in line with the MeshConfig.
-func (p *controlPlane) follow(ctx context.Context) error {
-	var config configv1alpha2.MeshConfig
-	key := client.ObjectKey{Namespace: p.options.namespace, Name: operatorv1alpha1.MeshConfigName}
-	if err := p.manager.GetClient().Get(ctx, key, &config); err != nil {
-		return client.IgnoreNotFound(err)
+// follow brings the process in line with the MeshConfig.
+func (p *controlPlane) follow(config *mesh.Object[configv1alpha2.MeshConfigSpec], problems []string) {
+	for _, problem := range problems {
+		p.manager.GetLogger().Info("Following the MeshConfig in part", "reason", problem)
 	}
 	level, debug := p.options.logLevel, false
 	if o := config.Spec.Observability; o != nil {
@@ -247,20 +247,22 @@ func (p *controlPlane) follow(ctx context.Context) error {
 		}
 		debug = o.EnableDebugServer != nil && *o.EnableDebugServer
 	}
-	return errors.Join(p.level.Set(level), p.debug.Switch(ctx, debug))
+	settings, _ := mesh.SettingsFrom(mesh.DefaultSettings(p.options.mesh, p.options.namespace, p.trustDomain), config.Spec)
+	p.injection.Follow(config.Spec, settings.LeafLifetime)
+	if err := errors.Join(p.level.Set(level), p.debug.Switch(context.Background(), debug)); err != nil {
+		p.manager.GetLogger().Error(err, "Following the MeshConfig in part")
+	}
 }
 
 // wireWebhooks serves the two webhooks on their ports, with the newest certificate.
 func (p *controlPlane) wireWebhooks() error {
 	o := p.options
-	injection := &controlplane.Injection{
-		Reader: p.manager.GetClient(), Model: p.engine.Model,
-		Base: inject.Config{
-			Mesh: o.mesh, MeshNamespace: o.namespace, Revision: o.revision, TrustDomain: p.trustDomain,
-			ControlPlane: render.Deployment(o.revision) + "." + o.namespace + ".svc.cluster.local",
-			OSMImage:     o.osmImage, EnvoyImage: o.envoyImage, PullPolicy: corev1.PullPolicy(o.pullPolicy),
-		},
-	}
+	injection := controlplane.NewInjection(p.manager.GetClient(), inject.Config{
+		Mesh: o.mesh, MeshNamespace: o.namespace, Revision: o.revision, TrustDomain: p.trustDomain,
+		ControlPlane: render.Deployment(o.revision) + "." + o.namespace + ".svc.cluster.local",
+		OSMImage:     o.osmImage, EnvoyImage: o.envoyImage, PullPolicy: corev1.PullPolicy(o.pullPolicy),
+	})
+	p.injection = injection
 	injector := &admission.Injector{
 		Namespace: injection.Namespace, Config: injection.Config,
 		UUID: func() types.UID { return types.UID(uuid.NewString()) },
@@ -291,7 +293,7 @@ func (p *controlPlane) wireControllers() error {
 		return fmt.Errorf("setting up the signing controller: %w", err)
 	}
 	return p.manager.Add(&policystatus.Writer{
-		Client: p.manager.GetClient(), Reports: p.engine.Reports, Recorder: p.manager.GetEventRecorder("osm-control-plane"),
+		Client: p.manager.GetClient(), Reports: p.policyReports, Recorder: p.manager.GetEventRecorder("osm-control-plane"),
 	})
 }
 
@@ -310,10 +312,7 @@ func (p *controlPlane) ready() error {
 	if err := p.files.Ready(); err != nil {
 		return err
 	}
-	if p.engine.Model() == nil {
-		return errors.New("the cluster has not been read yet")
-	}
-	return nil
+	return p.engine.Ready()
 }
 
 func controlPlaneScheme() (*runtime.Scheme, error) {
@@ -327,12 +326,6 @@ func controlPlaneScheme() (*runtime.Scheme, error) {
 		}
 	}
 	return scheme, nil
-}
-
-func controlPlaneCache(o controlPlaneOptions) cache.Options {
-	by := watch.ByObject()
-	by[&configv1alpha2.MeshConfig{}] = cache.ByObject{Namespaces: map[string]cache.Config{o.namespace: {}}}
-	return cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: by}
 }
 
 // serveGRPC serves until ctx is done.

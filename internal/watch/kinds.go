@@ -102,12 +102,16 @@ func policy[O any, P interface {
 	return kind{name: name, object: P(new(O)), optional: true, take: func(o client.Object, gone bool) {
 		f := mesh.PolicyFact[S]{Key: keyOf(o)}
 		if typed, ok := o.(P); ok && !gone {
-			f.Object = &mesh.Object[S]{
-				Key: keyOf(o), UID: string(o.GetUID()), Generation: o.GetGeneration(), Created: o.GetCreationTimestamp().Time, Spec: spec(typed),
-			}
+			f.Object = objectOf(o, spec(typed))
 		}
 		w.apply(f)
 	}}
+}
+
+func objectOf[S any](o client.Object, spec S) *mesh.Object[S] {
+	return &mesh.Object[S]{
+		Key: keyOf(o), UID: string(o.GetUID()), Generation: o.GetGeneration(), Created: o.GetCreationTimestamp().Time, Spec: spec,
+	}
 }
 
 // meshConfig follows the mesh's one MeshConfig. While there is none, what the last one
@@ -118,9 +122,9 @@ func (w *Watcher) meshConfig(o client.Object, gone bool) {
 		return
 	}
 	settings, problems := mesh.SettingsFrom(w.Defaults, config.Spec)
-	w.MeshConfig(config.Spec)
+	w.MeshConfig(objectOf(config, config.Spec), problems)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.configured, w.problems = true, problems
+	w.configured = true
 	w.state.Apply(mesh.SettingsFact{Settings: settings})
 }

@@ -3,7 +3,6 @@ package watch
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,9 +30,9 @@ type Options struct {
 	// Defaults are the settings where the MeshConfig is silent; they name the mesh and
 	// its namespace.
 	Defaults mesh.Settings
-	// MeshConfig is told of the mesh's MeshConfig whenever it changes, in order and
-	// before the Model that follows from it.
-	MeshConfig func(spec configv1alpha2.MeshConfigSpec)
+	// MeshConfig is told of the mesh's MeshConfig whenever it changes, and what of it
+	// cannot be followed, in order and before the Model that comes of it.
+	MeshConfig func(config *mesh.Object[configv1alpha2.MeshConfigSpec], problems []string)
 	// Event is told of each event, for metrics: kind, what happened, and where.
 	Event func(kind, what, namespace string)
 }
@@ -47,16 +46,15 @@ type Watcher struct {
 	mu sync.Mutex
 	// Protected by mu.
 	state *mesh.State
-	// configured says that the MeshConfig was seen, since the mesh's namespace without
-	// one does not tell what the user wants; problems are what it could not be followed in.
+	// configured says that the MeshConfig was seen: without one, nobody has said what is
+	// to be let through.
 	configured bool
-	problems   []string
 }
 
 // New returns a Watcher that has read nothing.
 func New(o Options) *Watcher {
 	if o.MeshConfig == nil {
-		o.MeshConfig = func(configv1alpha2.MeshConfigSpec) {}
+		o.MeshConfig = func(*mesh.Object[configv1alpha2.MeshConfigSpec], []string) {}
 	}
 	if o.Event == nil {
 		o.Event = func(string, string, string) {}
@@ -179,13 +177,6 @@ func (w *Watcher) poke() {
 	case w.wake <- struct{}{}:
 	default:
 	}
-}
-
-// Problems returns what of the MeshConfig could not be followed.
-func (w *Watcher) Problems() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.problems)
 }
 
 // handler turns events of a kind into facts. Events of one kind come one by one.
