@@ -147,7 +147,7 @@ func (h *harness) open(tb testing.TB, node string, certificate *tls.Certificate)
 		return nil, err
 	}
 	c := &client{
-		stream: stream, node: node, got: make(chan *discoveryv3.DeltaDiscoveryResponse, 64), ended: make(chan struct{}),
+		conn: conn, stream: stream, node: node, got: make(chan *discoveryv3.DeltaDiscoveryResponse, 64), ended: make(chan struct{}),
 		has: map[string]map[string]string{cds: {}, eds: {}, lds: {}, rds: {}, sds: {}},
 	}
 	c.close = sync.OnceFunc(func() { cancel(); _ = conn.Close(); <-c.ended })
@@ -164,8 +164,19 @@ func (h *harness) dial(certificate *tls.Certificate) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+h.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 }
 
+// wait returns once something is so.
+func wait(tb testing.TB, what string, so func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("it never came to be that %s", what)
+		}
+	}
+}
+
 // client is a proxy's end of a stream. It is used by one goroutine.
 type client struct {
+	conn   *grpc.ClientConn
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	node   string
 	got    chan *discoveryv3.DeltaDiscoveryResponse

@@ -117,3 +117,13 @@ func (a *authority) workload(tb testing.TB, p pod, changes ...func(*x509.Certifi
 	tb.Helper()
 	return a.leaf(tb, p.uid, []string{p.id().URI()}, changes...)
 }
+
+// selfSigned makes a certificate that a pod has signed itself.
+func selfSigned(tb testing.TB, p pod) tls.Certificate {
+	tb.Helper()
+	a := newAuthority(tb)
+	c := a.workload(tb, p)
+	key := c.PrivateKey.(*ecdsa.PrivateKey)
+	own := sign(tb, c.Leaf, c.Leaf, key, key)
+	return tls.Certificate{Certificate: [][]byte{own.Raw}, PrivateKey: key, Leaf: own}
+}

@@ -129,7 +129,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		s.grpc.Stop()
 		<-stopped
 	}
-	return <-failed
+	if err := <-failed; !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil // it was stopped before it had begun
 }
 
 // drain ends all streams within the time given, and returns how many there are.
