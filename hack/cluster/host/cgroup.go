@@ -110,7 +110,7 @@ func (h hierarchy) open(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, controller := range strings.Fields(string(available)) {
+	for controller := range strings.FieldsSeq(string(available)) {
 		// A controller that is bound elsewhere or cannot be had is not fatal: the
 		// kubelet says which ones it misses.
 		_ = os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+"+controller), 0o644)

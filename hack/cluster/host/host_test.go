@@ -19,9 +19,9 @@ func TestParseHierarchyReadsBothVersions(t *testing.T) {
 		want hierarchy
 		is   bool
 	}{
-		"version 2":              {"35 24 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate", hierarchy{mount: "/sys/fs/cgroup", unified: true}, true},
-		"version 1":              {"36 30 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset", hierarchy{mount: "/sys/fs/cgroup/cpuset", options: []string{"rw", "cpuset"}}, true},
-		"with optional fields":   {"36 30 0:31 / /sys/fs/cgroup/cpu rw shared:9 master:1 - cgroup cgroup rw,cpu", hierarchy{mount: "/sys/fs/cgroup/cpu", options: []string{"rw", "cpu"}}, true},
+		"version 2":              {"35 24 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 none rw,nsdelegate", hierarchy{mount: "/sys/fs/cgroup", unified: true}, true},
+		"version 1":              {"36 30 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup none rw,cpuset", hierarchy{mount: "/sys/fs/cgroup/cpuset", options: []string{"rw", "cpuset"}}, true},
+		"with optional fields":   {"36 30 0:31 / /sys/fs/cgroup/cpu rw shared:9 master:1 - cgroup none rw,cpu", hierarchy{mount: "/sys/fs/cgroup/cpu", options: []string{"rw", "cpu"}}, true},
 		"another file system":    {"22 1 254:0 / / rw,relatime - ext4 /dev/vda rw", hierarchy{}, false},
 		"a line that is cut off": {"22 1 254:0 / /", hierarchy{}, false},
 	}

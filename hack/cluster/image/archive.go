@@ -72,7 +72,8 @@ func readNote(path string) (Built, error) {
 		return Built{}, err
 	}
 	var built Built
-	return built, json.Unmarshal(content, &built)
+	err = json.Unmarshal(content, &built)
+	return built, err
 }
 
 // inputs hashes the description and every file that it copies.

@@ -46,19 +46,20 @@ func mountAll(boot Boot) error {
 // mountHome replaces /run by an empty one with the cluster's two folders in it.
 // They are opened first, since they may themselves be below /run.
 func mountHome(boot Boot) error {
-	folders := map[string]*os.File{}
-	for target, source := range map[string]string{stateMount: boot.State, cacheMount: boot.Cache} {
-		folder, err := os.Open(source)
-		if err != nil {
-			return err
-		}
-		defer folder.Close()
-		folders[target] = folder
+	state, err := os.Open(boot.State)
+	if err != nil {
+		return err
 	}
+	defer state.Close()
+	cache, err := os.Open(boot.Cache)
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("mounting /run: %w", err)
 	}
-	for target, folder := range folders {
+	for target, folder := range map[string]*os.File{stateMount: state, cacheMount: cache} {
 		if err := os.MkdirAll(target, 0o755); err != nil {
 			return err
 		}
