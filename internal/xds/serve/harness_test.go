@@ -18,6 +18,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
@@ -164,8 +165,16 @@ func (h *harness) dial(certificate *tls.Certificate) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+h.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 }
 
+// failer is a test, or one case of a property.
+type failer interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Logf(string, ...any)
+}
+
 // wait returns once something is so.
-func wait(tb testing.TB, what string, so func() bool) {
+func wait(tb failer, what string, so func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(patience); !so(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -245,7 +254,7 @@ func (c *client) nack(r *discoveryv3.DeltaDiscoveryResponse, message string) {
 }
 
 // next returns the next response.
-func (c *client) next(tb testing.TB) *discoveryv3.DeltaDiscoveryResponse {
+func (c *client) next(tb failer) *discoveryv3.DeltaDiscoveryResponse {
 	tb.Helper()
 	select {
 	case r := <-c.got:
@@ -259,7 +268,7 @@ func (c *client) next(tb testing.TB) *discoveryv3.DeltaDiscoveryResponse {
 }
 
 // want checks the next response: "type +added -removed", names in order.
-func (c *client) want(tb testing.TB, want string) *discoveryv3.DeltaDiscoveryResponse {
+func (c *client) want(tb failer, want string) *discoveryv3.DeltaDiscoveryResponse {
 	tb.Helper()
 	r := c.next(tb)
 	if got := summary(r); got != want {
@@ -269,14 +278,14 @@ func (c *client) want(tb testing.TB, want string) *discoveryv3.DeltaDiscoveryRes
 }
 
 // take checks the next response and accepts it.
-func (c *client) take(tb testing.TB, want string) {
+func (c *client) take(tb failer, want string) {
 	tb.Helper()
 	c.ack(c.want(tb, want))
 }
 
 // quiet checks that nothing comes, though the server has taken all that was sent: a
 // type that is not served is answered after what came before it.
-func (c *client) quiet(tb testing.TB) {
+func (c *client) quiet(tb failer) {
 	tb.Helper()
 	const probe = "type.googleapis.com/probe"
 	c.ask(probe, "probe")
@@ -286,7 +295,7 @@ func (c *client) quiet(tb testing.TB) {
 }
 
 // rest accepts all that comes and returns it.
-func (c *client) rest(tb testing.TB) []string {
+func (c *client) rest(tb failer) []string {
 	tb.Helper()
 	const probe = "type.googleapis.com/probe"
 	var out []string
@@ -305,7 +314,7 @@ func (c *client) rest(tb testing.TB) []string {
 }
 
 // finish returns the error that the stream ends with.
-func (c *client) finish(tb testing.TB) error {
+func (c *client) finish(tb failer) error {
 	tb.Helper()
 	for {
 		select {
@@ -335,7 +344,7 @@ func summary(r *discoveryv3.DeltaDiscoveryResponse) string {
 }
 
 // set makes a class's set: "cds/name@version>endpoints" and the like.
-func set(tb testing.TB, resources ...*resource.Resource) *resource.Set {
+func set(tb failer, resources ...*resource.Resource) *resource.Set {
 	tb.Helper()
 	out := resource.NewSet()
 	for _, r := range resources {
@@ -354,7 +363,7 @@ func set(tb testing.TB, resources ...*resource.Resource) *resource.Set {
 }
 
 // cluster makes a cluster; with endpoints, it waits for the load assignment of that name.
-func cluster(tb testing.TB, name, version, endpoints string) *resource.Resource {
+func cluster(tb failer, name, version, endpoints string) *resource.Resource {
 	tb.Helper()
 	c := &clusterv3.Cluster{Name: name, AltStatName: version}
 	if endpoints != "" {
@@ -380,3 +389,5 @@ func secret(name, version string) *resource.Resource      { return other(sds, na
 
 // small makes every resource fill a response.
 func small() serve.Limits { return serve.Limits{ResponseBytes: 1} }
+
+func anyOf(r *resource.Resource) *anypb.Any { return &anypb.Any{TypeUrl: r.TypeURL, Value: r.Body} }
