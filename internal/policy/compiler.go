@@ -36,8 +36,7 @@ type Compiler struct {
 	// selecting are the Services that select pods of a ServiceAccount.
 	selecting map[identity.ServiceAccount][]mesh.Key
 
-	// What was compiled already, and what the Compiler before had compiled.
-	views       map[viewKey][]*ir.Destination
+	// now is what was compiled already, before what the Compiler before had compiled.
 	now, before memory
 }
 
@@ -47,7 +46,6 @@ type Compiler struct {
 func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c := &Compiler{
 		model: m,
-		views: map[viewKey][]*ir.Destination{},
 		now:   newMemory(),
 	}
 	if previous != nil {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func (c *Compiler) outbound(class *mesh.Class) []*ir.Destination {
 		key, compile = c.permissiveKey(caller), c.permissiveView
 	}
 	key.zone, key.node = class.Zone, class.Node
-	if known, ok := c.views[key]; ok {
+	if known, ok := c.now.views[key]; ok {
 		return known
 	}
 	v := compile(key)
@@ -66,7 +67,10 @@ func (c *Compiler) outbound(class *mesh.Class) []*ir.Destination {
 			out = append(out, c.destination(v, s, s.Ports[i]))
 		}
 	}
-	c.views[key] = out
+	if old := c.before.views[key]; slices.Equal(old, out) {
+		out = old
+	}
+	c.now.views[key] = out
 	return out
 }
 
@@ -85,10 +89,12 @@ type destinationKey struct {
 // destination returns one port of a Service as a caller sees it. Callers that see the
 // same hold the same.
 func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir.Destination {
-	key := destinationKey{service: s.Key, port: p.Number, reach: c.reachOf(v, s), same: s.Headless && v.namespace == s.Namespace}
-	key.zone, key.node = c.localityOf(v, s)
-	if r := v.retries[s.Key]; r != nil {
-		key.retry = r.Key
+	split, http := c.splitOf(s, p), protocol(p.Protocol) == ir.HTTP
+	key := destinationKey{service: s.Key, port: p.Number, reach: c.reachOf(v, s, split)}
+	key.zone, key.node = c.localityOf(v, s, split)
+	if http {
+		key.same = s.Headless && v.namespace == s.Namespace
+		key.retry = v.retries[s.Key].key()
 	}
 	if known := c.now.destinations[key]; known != nil {
 		return known
@@ -100,21 +106,40 @@ func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir
 		Protocol:    protocol(p.Protocol),
 		ServerFirst: p.Protocol == mesh.TCPServerFirst,
 	}
-	if d.Protocol == ir.HTTP {
-		d.Routes = c.httpRoutes(v, s, p)
-	} else {
-		d.Backends = c.tcpBackends(v, s, p)
+	switch {
+	case http:
+		d.Routes = c.httpRoutes(v, s, p, split)
+	case split != nil:
+		d.Backends = c.shares(v, split, s, p)
+	default:
+		d.Backends = c.own(v, s, p)
 	}
-	if s.Headless && d.Protocol == ir.HTTP {
-		d.Hosts = headlessHosts(s.Key, v.namespace == s.Namespace, c.splits.byRoot[s.Key] == nil)
+	if http && s.Headless {
+		d.Hosts = headlessHosts(s.Key, key.same, split == nil)
 	}
 	return keep(c.now.destinations, c.before.destinations, key, d)
 }
 
-// reachOf names what a caller may reach of a Service and of the back ends of its split.
-func (c *Compiler) reachOf(v *view, s *mesh.Service) string {
-	own := v.reach(s.Key)
+// splitOf returns the split that is for a port of a Service, if there is one. Where
+// only some requests are split, connections are not; and connections to a pod of a
+// headless Service are for that pod.
+func (c *Compiler) splitOf(s *mesh.Service, p mesh.ServicePort) *split {
 	split := c.splits.byRoot[s.Key]
+	switch {
+	case split == nil:
+		return nil
+	case protocol(p.Protocol) != ir.HTTP && (split.limited || s.Headless):
+		return nil
+	case split.limited && len(split.matches) == 0:
+		return nil
+	default:
+		return split
+	}
+}
+
+// reachOf names what a caller may reach of a Service and of the back ends of its split.
+func (c *Compiler) reachOf(v *view, s *mesh.Service, split *split) string {
+	own := v.reach(s.Key)
 	if split == nil || c.model.Settings.Permissive {
 		return own.limit
 	}
@@ -131,9 +156,11 @@ func (c *Compiler) reachOf(v *view, s *mesh.Service) string {
 
 // localityOf returns where the caller is, if it matters to a Service or to a back end
 // of its split.
-func (c *Compiler) localityOf(v *view, s *mesh.Service) (zone, node string) {
-	zone, node = locality(v, s)
-	if split := c.splits.byRoot[s.Key]; split != nil {
+func (c *Compiler) localityOf(v *view, s *mesh.Service, split *split) (zone, node string) {
+	if !s.Headless {
+		zone, node = locality(v, s)
+	}
+	if split != nil {
 		for _, b := range split.backends {
 			z, n := locality(v, c.model.Services[b.service])
 			zone, node = cmp.Or(zone, z), cmp.Or(node, n)
@@ -159,13 +186,9 @@ func locality(v *view, s *mesh.Service) (zone, node string) {
 // httpRoutes returns where requests to a port go: where its split sends them, and the
 // rest to the Service's own endpoints. A headless Service always has a rest: requests
 // by the name or the address of a pod go to that pod.
-func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort) []ir.HTTPRoute {
-	var try *ir.Retry
-	if r := v.retries[s.Key]; r != nil {
-		try = r.policy
-	}
+func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort, split *split) []ir.HTTPRoute {
+	try := v.retries[s.Key].ir()
 	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: try}
-	split := c.splits.byRoot[s.Key]
 	if split == nil {
 		return []ir.HTTPRoute{own}
 	}
@@ -182,16 +205,6 @@ func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort) []ir
 		routes = append(routes, own)
 	}
 	return routes
-}
-
-// tcpBackends returns where connections to a port go. A split that is for some
-// requests only is for none of them; and the address of a headless Service's pod
-// stands for that pod.
-func (c *Compiler) tcpBackends(v *view, s *mesh.Service, p mesh.ServicePort) []ir.WeightedBackend {
-	if split := c.splits.byRoot[s.Key]; split != nil && !split.limited && !s.Headless {
-		return c.shares(v, split, s, p)
-	}
-	return c.own(v, s, p)
 }
 
 // own are the endpoints of the Service itself.

@@ -18,6 +18,7 @@ type memory struct {
 	routes       map[identity.ServiceAccount]*routeTable
 	clusters     map[clusterKey]*ir.Cluster
 	destinations map[destinationKey]*ir.Destination
+	views        map[viewKey][]*ir.Destination
 	proxies      map[string]*ir.Proxy
 }
 
@@ -30,6 +31,7 @@ func newMemory() memory {
 		routes:       map[identity.ServiceAccount]*routeTable{},
 		clusters:     map[clusterKey]*ir.Cluster{},
 		destinations: map[destinationKey]*ir.Destination{},
+		views:        map[viewKey][]*ir.Destination{},
 		proxies:      map[string]*ir.Proxy{},
 	}
 }

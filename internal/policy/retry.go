@@ -29,10 +29,24 @@ func retryConditions() []string {
 	}
 }
 
-// retry is a Retry for one source.
+// retry is a Retry for one source; nil is none.
 type retry struct {
-	mesh.Key
+	object mesh.Key
 	policy *ir.Retry
+}
+
+func (r *retry) key() mesh.Key {
+	if r == nil {
+		return mesh.Key{}
+	}
+	return r.object
+}
+
+func (r *retry) ir() *ir.Retry {
+	if r == nil {
+		return nil
+	}
+	return r.policy
 }
 
 // compileRetries reads all Retries, the older first: of several for one source and one
@@ -77,11 +91,11 @@ func (c *Compiler) compileRetry(o *mesh.Object[policyv1alpha1.RetrySpec], r *rem
 		if c.model.Services[key] == nil {
 			r.missing(ReasonServiceNotFound, "", "the Service %s does not exist", key)
 		}
-		if first := c.retries[source][key]; first != nil && first.Key != o.Key {
-			r.partly(ReasonConflict, "", "Retry %s is for the Service %s already, and is older", first.Key, key)
+		if first := c.retries[source][key]; first != nil && first.object != o.Key {
+			r.partly(ReasonConflict, "", "Retry %s is for the Service %s already, and is older", first.object, key)
 			continue
 		}
-		c.retries[source][key] = &retry{Key: o.Key, policy: policy}
+		c.retries[source][key] = &retry{object: o.Key, policy: policy}
 	}
 }
 

@@ -1,0 +1,226 @@
+package policy_test
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
+	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
+	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
+	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
+	"github.com/openservicemesh/osm-operator/internal/mesh"
+	"github.com/openservicemesh/osm-operator/internal/mesh/meshtest"
+)
+
+// maker draws facts. What it draws from is small, so that objects meet each other;
+// hostile draws anything that the API lets through, and more.
+type maker struct {
+	rt      *rapid.T
+	hostile bool
+}
+
+func (m maker) one(what string, of ...string) string {
+	if m.hostile && rapid.IntRange(0, 9).Draw(m.rt, what+" is hostile") == 0 {
+		return rapid.OneOf(
+			rapid.String(),
+			rapid.StringMatching(`[(\[{}?*+.\\^$|a-z0-9/-]{0,40}`),
+			rapid.SampledFrom([]string{"", "*", "a/b", "a.b.c", "((a{1000}){1000}){1000}", `\pL{1000}`, "(?i)x", "::1", "ns/*", "\x00"}),
+		).Draw(m.rt, what)
+	}
+	return rapid.SampledFrom(of).Draw(m.rt, what)
+}
+
+func (m maker) namespace(what string) string { return m.one(what, "a", "b") }
+func (m maker) account(what string) string   { return m.one(what, "x", "y", "z", "x.y") }
+func (m maker) service(what string) string {
+	return m.one(what, "s0", "s1", "s2", "s3", "headless", "external", "gone")
+}
+func (m maker) group(what string) string { return m.one(what, "g0", "g1", "gone") }
+func (m maker) number(what string, most int) int {
+	return rapid.IntRange(0, most).Draw(m.rt, what)
+}
+
+func (m maker) meta(name string) metav1.ObjectMeta {
+	age := time.Unix(int64(m.number("age", 2)), 0)
+	return metav1.ObjectMeta{Namespace: m.namespace("namespace"), Name: name, CreationTimestamp: metav1.NewTime(age)}
+}
+
+// facts draws a mesh of two namespaces.
+func (m maker) facts() *meshtest.Facts {
+	f := &meshtest.Facts{
+		Permissive: rapid.Bool().Draw(m.rt, "permissive"), Egress: rapid.Bool().Draw(m.rt, "egress"),
+		NoRetries: rapid.Bool().Draw(m.rt, "no retries"),
+	}
+	for _, namespace := range []string{"a", "b"} {
+		for i := range 4 {
+			f.Services = append(f.Services, m.drawService(namespace, fmt.Sprint("s", i)))
+		}
+		headless := m.drawService(namespace, "headless")
+		headless.Headless, headless.IPs = true, nil
+		f.Services = append(f.Services, headless, meshtest.Service{Name: namespace + "/external", ExternalName: "example.com", Ports: headless.Ports})
+		for i := range m.number("pods", 4) {
+			account := rapid.SampledFrom([]string{"x", "y", "x.y"}).Draw(m.rt, "account of a pod")
+			f.Pods = append(f.Pods, meshtest.Pod{
+				Name: fmt.Sprintf("%s/pod-%d", namespace, i), Account: account,
+				Labels:   map[string]string{"account": account, "app": m.one("app", "0", "1")},
+				Ports:    map[string]uint16{"web": uint16(8080 + m.number("web", 1))},
+				Unmeshed: m.number("unmeshed", 4) == 0, Zone: rapid.SampledFrom([]string{"", "z"}).Draw(m.rt, "zone"),
+			})
+		}
+	}
+	m.policies(f)
+	return f
+}
+
+func (m maker) drawService(namespace, name string) meshtest.Service {
+	s := meshtest.Service{Name: namespace + "/" + name, PreferZone: m.number("prefers its zone", 4) == 0}
+	switch m.number("selector", 3) {
+	case 0:
+		s.Selector = map[string]string{"account": m.account("selected account")}
+	case 1:
+		s.Selector = map[string]string{"app": m.one("selected app", "0", "1")}
+	case 2:
+		s.Selector = map[string]string{"account": m.account("selected account"), "app": "0"}
+	}
+	protocols := rapid.SampledFrom([]mesh.Protocol{mesh.HTTP, mesh.HTTP, mesh.TCP, mesh.TCPServerFirst})
+	for i := range 1 + m.number("ports", 2) {
+		p := meshtest.Port{
+			Name: fmt.Sprint("p", i), Number: uint16(80 + i), Target: uint16(8080 + m.number("target", 1)),
+			Protocol: protocols.Draw(m.rt, "protocol"),
+		}
+		if m.number("named", 3) == 0 {
+			p.TargetName = m.one("target name", "web", "gone")
+		}
+		s.Ports = append(s.Ports, p)
+	}
+	return s
+}
+
+func (m maker) policies(f *meshtest.Facts) {
+	p := &f.Policies
+	for i := range 2 {
+		meta := m.meta(fmt.Sprint("g", i))
+		meshtest.Put(&p.HTTPRouteGroups, meta, m.routeGroup())
+		meta.Name = fmt.Sprint("t", i)
+		meshtest.Put(&p.TCPRoutes, meta, m.tcpRoute())
+	}
+	for i := range m.number("targets", 5) {
+		meta := m.meta(fmt.Sprint("target-", i))
+		meshtest.Put(&p.TrafficTargets, meta, m.target(meta.Namespace))
+	}
+	for i := range m.number("splits", 3) {
+		meshtest.Put(&p.TrafficSplits, m.meta(fmt.Sprint("split-", i)), m.split())
+	}
+	for i := range m.number("retries", 2) {
+		meshtest.Put(&p.Retries, m.meta(fmt.Sprint("retry-", i)), m.retry())
+	}
+	for i := range m.number("settings", 2) {
+		meta := m.meta(fmt.Sprint("setting-", i))
+		n := uint32(m.number("connections", 9))
+		meshtest.Put(&p.UpstreamTrafficSettings, meta, policyv1alpha1.UpstreamTrafficSettingSpec{
+			Host:               m.service("host") + "." + meta.Namespace + ".svc.cluster.local",
+			ConnectionSettings: &policyv1alpha1.ConnectionSettingsSpec{TCP: &policyv1alpha1.TCPConnectionSettings{MaxConnections: &n}},
+		})
+	}
+}
+
+func (m maker) routeGroup() specsv1alpha4.HTTPRouteGroupSpec {
+	var spec specsv1alpha4.HTTPRouteGroupSpec
+	for range m.number("matches", 4) {
+		match := specsv1alpha4.HTTPMatch{
+			Name:      m.one("match", "m0", "m1", "m2"),
+			PathRegex: m.one("path", "", ".*", "/a", "^/a/b$", "/a/.*", "/[ab]/.*", "(?i)/A", "/a|/b", "/a.*b", "/a/(b|c)", "(/a)", "/a/?b", "(bad", "^/a"),
+		}
+		for range m.number("methods", 2) {
+			match.Methods = append(match.Methods, m.one("method", "GET", "POST", "*", "no method"))
+		}
+		for range m.number("headers", 2) {
+			match.Headers = append(match.Headers, map[string]string{
+				m.one("header", "x", "X", "host"): m.one("value", "1", "2", "[12]", ".*", "1.*", "h", ""),
+			})
+		}
+		spec.Matches = append(spec.Matches, match)
+	}
+	return spec
+}
+
+func (m maker) tcpRoute() specsv1alpha4.TCPRouteSpec {
+	var spec specsv1alpha4.TCPRouteSpec
+	for range m.number("tcp ports", 2) {
+		spec.Matches.Ports = append(spec.Matches.Ports, rapid.SampledFrom([]int{8080, 8081, 0, -1, 73616}).Draw(m.rt, "tcp port"))
+	}
+	return spec
+}
+
+func (m maker) subject(namespace string) accessv1alpha3.IdentityBindingSubject {
+	s := accessv1alpha3.IdentityBindingSubject{Kind: "ServiceAccount", Namespace: namespace, Name: m.account("account")}
+	switch m.number("subject", 9) {
+	case 0:
+		s.Kind = m.one("kind", "Group")
+	case 1:
+		s.Namespace = m.one("namespace of a subject", "")
+	}
+	return s
+}
+
+func (m maker) target(namespace string) accessv1alpha3.TrafficTargetSpec {
+	spec := accessv1alpha3.TrafficTargetSpec{Destination: m.subject(namespace)}
+	for range m.number("sources", 3) {
+		spec.Sources = append(spec.Sources, m.subject(m.namespace("namespace of a source")))
+	}
+	for range m.number("rules", 3) {
+		rule := accessv1alpha3.TrafficTargetRule{Kind: "HTTPRouteGroup", Name: m.group("group")}
+		switch m.number("rule", 9) {
+		case 0:
+			rule.Kind = m.one("kind of a rule", "UDPRoute", "Other")
+		case 1, 2, 3:
+			rule.Kind, rule.Name = "TCPRoute", m.one("tcp route", "t0", "t1", "gone")
+		}
+		for range m.number("named matches", 2) {
+			rule.Matches = append(rule.Matches, m.one("named match", "m0", "m1", "m2", "gone"))
+		}
+		spec.Rules = append(spec.Rules, rule)
+	}
+	return spec
+}
+
+func (m maker) split() splitv1alpha4.TrafficSplitSpec {
+	spec := splitv1alpha4.TrafficSplitSpec{Service: m.service("root") + m.one("domain", "", ".a", ".b.svc.cluster.local")}
+	weights := []float64{0, 1, 1, 90, 33.3, 0.5, 1e-9, 1e12}
+	if m.hostile {
+		weights = append(weights, -1, math.NaN(), math.Inf(1), math.MaxFloat64, math.SmallestNonzeroFloat64)
+	}
+	for range m.number("back ends", 3) {
+		spec.Backends = append(spec.Backends, splitv1alpha4.TrafficSplitBackend{
+			Service: m.service("back end"), Weight: rapid.SampledFrom(weights).Draw(m.rt, "weight"),
+		})
+	}
+	for range m.number("split matches", 2) {
+		ref := corev1.TypedLocalObjectReference{Kind: "HTTPRouteGroup", Name: m.group("matched group")}
+		if m.number("api group", 2) == 0 {
+			group := m.one("api group", "specs.smi-spec.io/v1alpha4", "other")
+			ref.APIGroup = &group
+		}
+		spec.Matches = append(spec.Matches, ref)
+	}
+	return spec
+}
+
+func (m maker) retry() policyv1alpha1.RetrySpec {
+	n := uint32(m.number("retries of a retry", 3))
+	return policyv1alpha1.RetrySpec{
+		Source: policyv1alpha1.RetrySrcDstSpec{Kind: "ServiceAccount", Namespace: m.namespace("source of a retry"), Name: m.account("account of a retry")},
+		Destinations: []policyv1alpha1.RetrySrcDstSpec{
+			{Kind: "Service", Namespace: m.namespace("destination of a retry"), Name: m.service("service of a retry")},
+		},
+		RetryPolicy: policyv1alpha1.RetryPolicySpec{
+			RetryOn: m.one("retry on", "5xx", "reset, 5xx", "never"), NumRetries: &n,
+			PerTryTimeout: &metav1.Duration{Duration: time.Duration(m.number("per try", 2)-1) * time.Second},
+		},
+	}
+}
