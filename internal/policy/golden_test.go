@@ -150,12 +150,12 @@ func plain(t *testing.T, value any) any {
 	return dense(out)
 }
 
+// dense leaves out what is zero; of a list it leaves out nothing.
 func dense(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
 		for k, inner := range v {
-			v[k] = dense(inner)
-			if v[k] == nil {
+			if v[k] = dense(inner); v[k] == nil {
 				delete(v, k)
 			}
 		}
@@ -163,22 +163,14 @@ func dense(value any) any {
 			return nil
 		}
 	case []any:
-		if len(v) == 0 {
-			return nil
-		}
 		for i := range v {
 			v[i] = dense(v[i])
 		}
-	case string:
-		if v == "" {
+		if len(v) == 0 {
 			return nil
 		}
-	case float64:
-		if v == 0 {
-			return nil
-		}
-	case bool:
-		if !v {
+	case string, float64, bool:
+		if reflect.ValueOf(v).IsZero() {
 			return nil
 		}
 	}

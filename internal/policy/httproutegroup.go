@@ -230,27 +230,36 @@ func exactness(m *routeMatch) int {
 // mayOverlap reports whether one request can match both. It says no only where that is
 // plain: a yes too much costs a little, a no too much would refuse somebody.
 func mayOverlap(a, b *routeMatch) bool {
-	x, y := a.match, b.match
-	oneOf := func(m string) bool { return slices.Contains(y.Methods, m) }
-	if len(x.Methods) > 0 && len(y.Methods) > 0 && !slices.ContainsFunc(x.Methods, oneOf) {
-		return false
-	}
-	for _, h := range x.Headers {
+	return methodsMeet(a.match.Methods, b.match.Methods) && headersMeet(a.match.Headers, b.match.Headers) && pathsMeet(a.path, b.path)
+}
+
+func methodsMeet(a, b []string) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(m string) bool { return slices.Contains(b, m) })
+}
+
+// headersMeet is false if one header would have to have two values.
+func headersMeet(a, b []ir.ValueMatch) bool {
+	for _, h := range a {
 		other := func(g ir.ValueMatch) bool {
 			return g.Name == h.Name && g.Kind == ir.MatchExact && h.Kind == ir.MatchExact && g.Value != h.Value
 		}
-		if slices.ContainsFunc(y.Headers, other) {
+		if slices.ContainsFunc(b, other) {
 			return false
 		}
 	}
+	return true
+}
+
+// pathsMeet is false if paths would have to begin in two ways.
+func pathsMeet(a, b pattern) bool {
 	switch {
-	case a.path.whole && b.path.whole:
-		return a.path.literal == b.path.literal
-	case a.path.whole:
-		return strings.HasPrefix(a.path.literal, b.path.literal)
-	case b.path.whole:
-		return strings.HasPrefix(b.path.literal, a.path.literal)
+	case a.whole && b.whole:
+		return a.literal == b.literal
+	case a.whole:
+		return strings.HasPrefix(a.literal, b.literal)
+	case b.whole:
+		return strings.HasPrefix(b.literal, a.literal)
 	default:
-		return strings.HasPrefix(a.path.literal, b.path.literal) || strings.HasPrefix(b.path.literal, a.path.literal)
+		return strings.HasPrefix(a.literal, b.literal) || strings.HasPrefix(b.literal, a.literal)
 	}
 }

@@ -146,7 +146,7 @@ func holds(m specsv1alpha4.HTTPMatch, q request) bool {
 }
 
 // expressions remembers what was compiled: the same few are asked about all the time.
-var expressions sync.Map //nolint:gochecknoglobals // a cache without meaning
+var expressions sync.Map
 
 func whole(expression, value string) bool {
 	known, ok := expressions.Load(expression)
