@@ -1,76 +1,86 @@
 // Package signing answers the PodCertificateRequests of a mesh's signer. It runs in
 // the control plane: each replica answers a share, and what one leaves lying another
-// takes. Who a pod is comes from the API server; what a certificate says is package
-// issue's.
+// takes. Who a pod is comes from the API server; what a certificate says, and who is
+// denied one, is package issue's.
 package signing
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/openservicemesh/osm-operator/internal/issue"
 )
 
 const (
 	// takeover is how long a request lies before any replica answers it.
-	takeover = 2 * time.Second
-	// retry is how soon a request that cannot be answered yet is looked at again.
-	retry = 2 * time.Second
-	// workers is how many requests are answered at once.
-	workers = 4
+	takeover = 5 * time.Second
+	// soonest and latest bound how soon a request that waits is looked at again.
+	soonest, latest = time.Second, 15 * time.Second
+	// noIssuer is how soon requests are looked at again that nothing can sign yet: many
+	// pods wait for it to come.
+	noIssuer = 2 * time.Second
+	// patience is how long an authority may take for one certificate.
+	patience = 30 * time.Second
+)
+
+// Reasons why a request waits, besides those of package issue.
+const (
+	// ReasonNoIssuer says that the control plane has nothing to sign with yet.
+	ReasonNoIssuer = "NoIssuer"
+	// ReasonNotEnrolled says that the pod's namespace is not in the mesh.
+	ReasonNotEnrolled = "NamespaceNotEnrolled"
+	// ReasonPodUnreadable says that the API server did not answer.
+	ReasonPodUnreadable = "PodUnreadable"
 )
 
 // Options are what a Reconciler needs.
 type Options struct {
 	// Client reads requests from the cache and writes their status.
 	Client client.Client
-	// APIReader reads pods live, since a pod that is asked for is seconds old.
+	// APIReader reads pods live: what is asked for a pod that is seconds old must not be
+	// denied because a cache is late.
 	APIReader client.Reader
 	// Signer is the name whose requests are answered.
 	Signer string
-	// Issuer returns what signs now, or nil if nothing can: the request waits.
+	// Issuer returns what signs now, or nil if nothing can: requests wait.
 	Issuer func() *issue.Issuer
-	// Mine reports whether a request, by its hash, is of this replica's share; nil takes all.
-	Mine func(hash uint32) bool
-	// Issued is told of every certificate; nil tells nobody.
-	Issued func(podUID string, c issue.Issued, took time.Duration)
+	// Mine reports whether a request, by its UID, is of this replica's share; nil takes
+	// all. What is of another's is taken too when it lies for seconds.
+	Mine func(uid string) bool
+	// Enrolled reports whether a namespace is in the mesh: whoever makes pods elsewhere
+	// could mount a certificate of the mesh by hand. Requests from there wait. Nil enrols
+	// all.
+	Enrolled func(namespace string) bool
+	// Issued is told of every certificate that a pod got; nil tells nobody.
+	Issued func(issue.Issued)
+	// Waiting is told, each time that it is looked at, of a request that cannot be answered,
+	// and why; nil tells nobody.
+	Waiting func(podUID, reason string)
+	// Registerer gets the metrics; nil keeps them to itself.
+	Registerer prometheus.Registerer
 	// Now is the clock.
 	Now func() time.Time
 }
 
 // Reconciler answers PodCertificateRequests.
-type Reconciler struct{ Options }
+type Reconciler struct {
+	Options
+	metrics *metrics
+}
 
 // New returns a Reconciler.
-func New(o Options) *Reconciler { return &Reconciler{Options: o} }
-
-// SetupWithManager registers the Reconciler. It needs no leader: two replicas that
-// answer one request write the same kind of answer, and the first one stands.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	ours := predicate.NewPredicateFuncs(func(o client.Object) bool {
-		req, ok := o.(*certificatesv1.PodCertificateRequest)
-		return ok && req.Spec.SignerName == r.Signer && !answered(req)
-	})
-	return ctrl.NewControllerManagedBy(mgr).Named("signing").
-		For(&certificatesv1.PodCertificateRequest{}).
-		WithEventFilter(ours).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, NeedLeaderElection: new(false)}).
-		Complete(r)
-}
+func New(o Options) *Reconciler { return &Reconciler{Options: o, metrics: newMetrics()} }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, key ctrl.Request) (ctrl.Result, error) {
@@ -78,100 +88,147 @@ func (r *Reconciler) Reconcile(ctx context.Context, key ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, key.NamespacedName, &req); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if req.Spec.SignerName != r.Signer || answered(&req) {
+	if req.Spec.SignerName != r.Signer || answered(&req) || !req.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
-	if age := r.Now().Sub(req.CreationTimestamp.Time); r.Mine != nil && !r.Mine(hash(string(req.UID))) && age < takeover {
-		return ctrl.Result{RequeueAfter: takeover - age}, nil
+	age := r.Now().Sub(req.CreationTimestamp.Time)
+	if r.Mine != nil && !r.Mine(string(req.UID)) && age < takeover {
+		return ctrl.Result{RequeueAfter: min(takeover-age, takeover)}, nil
 	}
-	issuer := r.Issuer()
-	if issuer == nil {
-		logf.FromContext(ctx).Info("Leaving a certificate request pending", "reason", "there is no issuing certificate yet")
-		return ctrl.Result{RequeueAfter: retry}, nil
-	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	started := r.Now()
-	issued, err := r.answer(ctx, &req, issuer)
+	issued, err := r.answer(ctx, &req)
 	var denied *issue.DeniedError
 	switch {
 	case err == nil:
-		return ctrl.Result{}, r.finish(ctx, &req, issued, started)
+		return ctrl.Result{}, r.finish(ctx, &req, issued, r.Now().Sub(started))
 	case errors.As(err, &denied):
 		return ctrl.Result{}, r.deny(ctx, &req, denied)
 	default:
-		logf.FromContext(ctx).Info("Leaving a certificate request pending", "reason", err.Error())
-		return ctrl.Result{RequeueAfter: retry}, nil
+		return r.wait(ctx, &req, age, err), nil
 	}
 }
 
-// answer checks the pod live and has the certificate issued. A pod that is not there
-// yet, or not any more, is no reason to deny: the request ends with it.
-func (r *Reconciler) answer(ctx context.Context, req *certificatesv1.PodCertificateRequest, issuer *issue.Issuer) (issue.Issued, error) {
-	var pod corev1.Pod
-	key := client.ObjectKey{Namespace: req.Namespace, Name: req.Spec.PodName}
-	if err := r.APIReader.Get(ctx, key, &pod); err != nil {
-		return issue.Issued{}, fmt.Errorf("reading pod %s: %w", key, err)
-	}
-	if pod.UID != req.Spec.PodUID {
-		return issue.Issued{}, &issue.DeniedError{Reason: "PodReplaced", Message: fmt.Sprintf("pod %s is not the one that the request is for", key)}
-	}
-	if pod.Spec.ServiceAccountName != req.Spec.ServiceAccountName || pod.Spec.NodeName != string(req.Spec.NodeName) {
-		return issue.Issued{}, &issue.DeniedError{
-			Reason: "PodMismatch", Message: fmt.Sprintf("pod %s runs as %s on %s", key, pod.Spec.ServiceAccountName, pod.Spec.NodeName),
+// answer reads the pod live and has the certificate issued.
+func (r *Reconciler) answer(ctx context.Context, req *certificatesv1.PodCertificateRequest) (issue.Issued, error) {
+	issuer := r.Issuer()
+	if issuer == nil {
+		return issue.Issued{}, &issue.PendingError{
+			Reason: ReasonNoIssuer, Err: errors.New("there is nothing to sign with yet"), RetryAfter: noIssuer,
 		}
 	}
-	return issuer.Issue(issue.Request{
-		Namespace: req.Namespace, ServiceAccount: req.Spec.ServiceAccountName,
-		PodName: req.Spec.PodName, PodUID: string(req.Spec.PodUID),
-		MaxLifetime: lifetime(req), CSR: req.Spec.StubPKCS10Request,
-	}, r.Now())
-}
-
-func lifetime(req *certificatesv1.PodCertificateRequest) time.Duration {
-	if req.Spec.MaxExpirationSeconds == nil {
-		return 0
+	if r.Enrolled != nil && !r.Enrolled(req.Namespace) {
+		return issue.Issued{}, &issue.PendingError{
+			Reason: ReasonNotEnrolled, Err: fmt.Errorf("namespace %s is not in the mesh", req.Namespace),
+		}
 	}
-	return time.Duration(*req.Spec.MaxExpirationSeconds) * time.Second
+	pod, err := r.pod(ctx, client.ObjectKey{Namespace: req.Namespace, Name: req.Spec.PodName})
+	if err != nil {
+		return issue.Issued{}, &issue.PendingError{Reason: ReasonPodUnreadable, Err: err}
+	}
+	spec := issue.PodRequest{
+		Namespace: req.Namespace, PodName: req.Spec.PodName, PodUID: string(req.Spec.PodUID),
+		ServiceAccount: req.Spec.ServiceAccountName, Node: string(req.Spec.NodeName),
+		CSR: req.Spec.StubPKCS10Request, Annotations: req.Spec.UnverifiedUserAnnotations,
+	}
+	if seconds := req.Spec.MaxExpirationSeconds; seconds != nil {
+		spec.MaxLifetime = time.Duration(*seconds) * time.Second
+	}
+	return issuer.ForPod(ctx, spec, pod)
 }
 
-func (r *Reconciler) finish(ctx context.Context, req *certificatesv1.PodCertificateRequest, issued issue.Issued, started time.Time) error {
+// pod reads a pod live; nil is one that is not there.
+func (r *Reconciler) pod(ctx context.Context, key client.ObjectKey) (*issue.Pod, error) {
+	var pod corev1.Pod
+	err := r.APIReader.Get(ctx, key, &pod)
+	if apierrors.IsNotFound(err) {
+		return nil, nil // package issue decides on a pod that is not there
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading pod %s: %w", key, err)
+	}
+	return &issue.Pod{
+		UID: string(pod.UID), ServiceAccount: pod.Spec.ServiceAccountName, Node: pod.Spec.NodeName,
+		Finished: pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+	}, nil
+}
+
+// wait leaves a request as it is, and comes back to it the later the older it is.
+func (r *Reconciler) wait(ctx context.Context, req *certificatesv1.PodCertificateRequest, age time.Duration, err error) ctrl.Result {
+	reason, after := issue.ReasonAuthorityUnavailable, min(max(age/2, soonest), latest)
+	var pending *issue.PendingError
+	if errors.As(err, &pending) {
+		reason = pending.Reason
+		if pending.RetryAfter > 0 {
+			after = min(pending.RetryAfter, time.Minute)
+		}
+	}
+	logf.FromContext(ctx).Info("Leaving a certificate request pending", "Pod", podName(req), "reason", reason, "cause", err.Error(), "retryAfter", after)
+	r.metrics.waiting.WithLabelValues(reason).Inc()
+	if r.Waiting != nil {
+		r.Waiting(string(req.Spec.PodUID), reason)
+	}
+	return ctrl.Result{RequeueAfter: after}
+}
+
+// finish gives the pod its certificate, and tells of it if it got it.
+func (r *Reconciler) finish(ctx context.Context, req *certificatesv1.PodCertificateRequest, issued issue.Issued, took time.Duration) error {
 	next := req.DeepCopy()
-	next.Status.CertificateChain = string(issued.ChainPEM)
-	next.Status.NotBefore = &metav1.Time{Time: issued.NotBefore}
-	next.Status.BeginRefreshAt = &metav1.Time{Time: issued.RefreshAt}
-	next.Status.NotAfter = &metav1.Time{Time: issued.NotAfter}
-	meta.SetStatusCondition(&next.Status.Conditions, metav1.Condition{
-		Type: certificatesv1.PodCertificateRequestConditionTypeIssued, Status: metav1.ConditionTrue, Reason: "Issued",
-		Message: "issued by the mesh", LastTransitionTime: metav1.NewTime(r.Now()),
-	})
-	if err := r.write(ctx, next); err != nil {
+	next.Status = certificatesv1.PodCertificateRequestStatus{
+		CertificateChain: string(issued.ChainPEM),
+		NotBefore:        &metav1.Time{Time: issued.NotBefore},
+		BeginRefreshAt:   &metav1.Time{Time: issued.RefreshAt},
+		NotAfter:         &metav1.Time{Time: issued.NotAfter},
+		Conditions:       r.condition(certificatesv1.PodCertificateRequestConditionTypeIssued, "Issued", "issued to "+issued.ID.URI()),
+	}
+	written, err := r.write(ctx, next)
+	if err != nil || !written {
 		return err
 	}
+	logf.FromContext(ctx).Info("Issued certificate", "Pod", podName(req), "identity", issued.ID.URI(), "serial", issued.Serial, "notAfter", issued.NotAfter)
+	r.metrics.issued.Inc()
+	r.metrics.took.Observe(took.Seconds())
 	if r.Issued != nil {
-		r.Issued(string(req.Spec.PodUID), issued, r.Now().Sub(started))
+		r.Issued(issued)
 	}
 	return nil
 }
 
 func (r *Reconciler) deny(ctx context.Context, req *certificatesv1.PodCertificateRequest, denied *issue.DeniedError) error {
-	logf.FromContext(ctx).Info("Denying a certificate request", "Pod", req.Namespace+"/"+req.Spec.PodName, "reason", denied.Reason)
+	logf.FromContext(ctx).Info("Denying a certificate request", "Pod", podName(req), "reason", denied.Reason, "cause", denied.Message)
 	next := req.DeepCopy()
-	meta.SetStatusCondition(&next.Status.Conditions, metav1.Condition{
-		Type: certificatesv1.PodCertificateRequestConditionTypeDenied, Status: metav1.ConditionTrue, Reason: denied.Reason,
-		Message: denied.Message, LastTransitionTime: metav1.NewTime(r.Now()),
-	})
-	return r.write(ctx, next)
+	next.Status = certificatesv1.PodCertificateRequestStatus{
+		Conditions: r.condition(certificatesv1.PodCertificateRequestConditionTypeDenied, denied.Reason, denied.Message),
+	}
+	written, err := r.write(ctx, next)
+	if written {
+		r.metrics.denied.WithLabelValues(denied.Reason).Inc()
+	}
+	return err
 }
 
-// write is harmless where another replica was first.
-func (r *Reconciler) write(ctx context.Context, next *certificatesv1.PodCertificateRequest) error {
+func (r *Reconciler) condition(kind, reason, message string) []metav1.Condition {
+	return []metav1.Condition{{
+		Type: kind, Status: metav1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(r.Now()),
+	}}
+}
+
+// write reports whether this answer is the one that stands: where another replica was
+// first, or the request is gone, there is nothing to put right.
+func (r *Reconciler) write(ctx context.Context, next *certificatesv1.PodCertificateRequest) (bool, error) {
 	err := r.Client.Status().Update(ctx, next)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("answering PodCertificateRequest %s: %w", client.ObjectKeyFromObject(next), err)
+		return false, fmt.Errorf("answering PodCertificateRequest %s: %w", client.ObjectKeyFromObject(next), err)
 	}
-	return nil
+	return true, nil
+}
+
+func podName(req *certificatesv1.PodCertificateRequest) string {
+	return req.Namespace + "/" + req.Spec.PodName
 }
 
 func answered(req *certificatesv1.PodCertificateRequest) bool {
@@ -183,10 +240,4 @@ func answered(req *certificatesv1.PodCertificateRequest) bool {
 		}
 	}
 	return false
-}
-
-func hash(s string) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(s))
-	return h.Sum32()
 }

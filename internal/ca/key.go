@@ -168,31 +168,41 @@ func sameKey(a, b crypto.PublicKey) bool {
 func CheckPublicKey(public crypto.PublicKey) error {
 	switch key := public.(type) {
 	case *ecdsa.PublicKey:
-		if key == nil || key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
-			return invalid(FieldPublicKey, "an ECDSA key of this curve is not taken: use ECDSAP256 or ECDSAP384")
-		}
-		if key.X == nil || key.Y == nil { //nolint:staticcheck // ECDH panics without them
-			return invalid(FieldPublicKey, "the ECDSA key is empty")
-		}
-		if _, err := key.ECDH(); err != nil {
-			return invalid(FieldPublicKey, "the ECDSA key is no point on its curve")
-		}
+		return checkECDSA(key)
+	case *rsa.PublicKey:
+		return checkRSA(key)
 	case ed25519.PublicKey:
 		if len(key) != ed25519.PublicKeySize {
 			return invalid(FieldPublicKey, "the Ed25519 key has %d bytes", len(key))
 		}
-	case *rsa.PublicKey:
-		if key == nil || key.N == nil {
-			return invalid(FieldPublicKey, "the RSA key is empty")
-		}
-		if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-			return invalid(FieldPublicKey, "an RSA key of %d bits is not taken: use RSA3072 or RSA4096", bits)
-		}
-		if key.E < 65537 || key.E%2 == 0 || key.N.Bit(0) == 0 {
-			return invalid(FieldPublicKey, "the RSA key is weak: its exponent is %d", key.E)
-		}
+		return nil
 	default:
 		return invalid(FieldPublicKey, "a key of type %T is not taken: use ECDSAP256", public)
+	}
+}
+
+func checkECDSA(key *ecdsa.PublicKey) error {
+	if key == nil || key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
+		return invalid(FieldPublicKey, "an ECDSA key of this curve is not taken: use ECDSAP256 or ECDSAP384")
+	}
+	if key.X == nil || key.Y == nil { //nolint:staticcheck // ECDH panics without them
+		return invalid(FieldPublicKey, "the ECDSA key is empty")
+	}
+	if _, err := key.ECDH(); err != nil {
+		return invalid(FieldPublicKey, "the ECDSA key is no point on its curve")
+	}
+	return nil
+}
+
+func checkRSA(key *rsa.PublicKey) error {
+	if key == nil || key.N == nil {
+		return invalid(FieldPublicKey, "the RSA key is empty")
+	}
+	if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+		return invalid(FieldPublicKey, "an RSA key of %d bits is not taken: use RSA3072 or RSA4096", bits)
+	}
+	if key.E < 65537 || key.E%2 == 0 || key.N.Bit(0) == 0 {
+		return invalid(FieldPublicKey, "the RSA key is weak: its exponent is %d", key.E)
 	}
 	return nil
 }

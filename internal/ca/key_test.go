@@ -2,7 +2,6 @@ package ca_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -57,7 +56,7 @@ func TestPrivateKeyShowsItselfToNobody(t *testing.T) {
 			for _, handler := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
 				log := logr.FromSlogHandler(handler)
 				log.Info("Key", "key", key, "holder", h, "pointer", &key)
-				slog.New(handler).LogAttrs(context.Background(), slog.LevelInfo, "Key", slog.Any("key", key)) //nolint:usetesting // nothing waits
+				slog.New(handler).LogAttrs(t.Context(), slog.LevelInfo, "Key", slog.Any("key", key))
 			}
 			if text := out.String(); !strings.Contains(text, "REDACTED") || strings.Contains(text, "PRIVATE KEY") {
 				t.Errorf("want REDACTED and no PEM in: %s", text)

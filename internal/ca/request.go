@@ -129,14 +129,12 @@ func hostname(s string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label || strings.IndexFunc(label, noLetter) >= 0 {
 			return false
-		}
-		for _, r := range label {
-			if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' {
-				return false
-			}
 		}
 	}
 	return true
 }
+
+// noLetter reports whether a character is in no host name, dots aside.
+func noLetter(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -51,25 +52,35 @@ func Parse(uri string) (Subject, error) {
 	if err != nil {
 		return Subject{}, err
 	}
-	parts := strings.Split(path, "/")
-	subject, named := Subject{TrustDomain: td}, false
-	switch {
-	case len(parts) == 4 && parts[0] == "ns" && parts[2] == "sa":
-		subject.Kind, subject.ServiceAccount = KindWorkload, ServiceAccount{Namespace: parts[1], Name: parts[3]}
-		named = label(parts[1]) && subdomain(parts[3])
-	case len(parts) == 4 && parts[0] == "mesh" && parts[2] == "control-plane":
-		subject.Kind, subject.Mesh, subject.Revision = KindControlPlane, parts[1], parts[3]
-		named = subdomain(parts[1]) && subdomain(parts[3])
-	case len(parts) == 3 && parts[0] == "mesh" && parts[2] == "operator":
-		subject.Kind, subject.Mesh = KindOperator, parts[1]
-		named = subdomain(parts[1])
-	default:
+	subject, named := parsePath(strings.Split(path, "/"))
+	if subject.Kind == "" {
 		return Subject{}, fmt.Errorf("%w: %q names nobody in a mesh", ErrInvalid, uri)
 	}
 	if !named {
 		return Subject{}, fmt.Errorf("%w: %q has a name that Kubernetes gives to nothing", ErrInvalid, uri)
 	}
+	subject.TrustDomain = td
 	return subject, nil
+}
+
+// parsePath reads what a path says, and reports whether its names can be names.
+func parsePath(parts []string) (subject Subject, named bool) {
+	switch {
+	case matches(parts, "ns", "", "sa", ""):
+		account := ServiceAccount{Namespace: parts[1], Name: parts[3]}
+		return Subject{Kind: KindWorkload, ServiceAccount: account}, label(account.Namespace) && subdomain(account.Name)
+	case matches(parts, "mesh", "", "control-plane", ""):
+		return Subject{Kind: KindControlPlane, Mesh: parts[1], Revision: parts[3]}, subdomain(parts[1]) && subdomain(parts[3])
+	case matches(parts, "mesh", "", "operator"):
+		return Subject{Kind: KindOperator, Mesh: parts[1]}, subdomain(parts[1])
+	default:
+		return Subject{}, false
+	}
+}
+
+// matches reports whether a path is of a form; what is empty in the form can be anything.
+func matches(parts []string, form ...string) bool {
+	return slices.EqualFunc(parts, form, func(part, want string) bool { return want == "" || part == want })
 }
 
 // split cuts a SPIFFE id into trust domain and path, without the slash between.
@@ -96,14 +107,12 @@ func subdomain(s string) bool {
 		return false
 	}
 	for part := range strings.SplitSeq(s, ".") {
-		if part == "" || part[0] == '-' || part[len(part)-1] == '-' {
+		if part == "" || part[0] == '-' || part[len(part)-1] == '-' || strings.IndexFunc(part, noLetter) >= 0 {
 			return false
-		}
-		for _, r := range part {
-			if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' {
-				return false
-			}
 		}
 	}
 	return true
 }
+
+// noLetter reports whether a character is in no name of Kubernetes, dots aside.
+func noLetter(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }

@@ -55,7 +55,7 @@ func TestEnvoyVerifiesAsGoDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			body, err := get(ctx, address, &tls.Config{
 				MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{tc.client.TLS()},
-				InsecureSkipVerify: true, //nolint:gosec // this asks whether the server verifies
+				InsecureSkipVerify: true, // this asks whether the server verifies
 			})
 			if ok := err == nil && body == "hello"; ok != tc.wantOK {
 				t.Errorf("answered %q, %v; want an answer: %t", body, err, tc.wantOK)
@@ -114,7 +114,7 @@ func serve(ctx context.Context, t *testing.T, envoy string, server pki.Credentia
 		t.Fatal(err)
 	}
 	address := listener.Addr().String()
-	port := listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a listener of TCP
+	port := listener.Addr().(*net.TCPAddr).Port
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,15 +13,15 @@ import (
 )
 
 // Option changes what a certificate says, or who says it.
-type Option func(t testing.TB, c *certificate)
+type Option func(tb testing.TB, c *certificate)
 
 // PodUID names the pod that the certificate was issued to.
 func PodUID(uid string) Option {
-	return func(t testing.TB, c *certificate) {
-		t.Helper()
+	return func(tb testing.TB, c *certificate) {
+		tb.Helper()
 		extension, err := identity.PodUIDExtension(uid)
 		if err != nil {
-			t.Fatalf("naming a pod: %v", err)
+			tb.Fatalf("naming a pod: %v", err)
 		}
 		c.template.ExtraExtensions = append(c.template.ExtraExtensions, extension)
 	}

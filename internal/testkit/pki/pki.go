@@ -30,8 +30,8 @@ type Authority struct {
 
 // New makes an Authority. Two of one test have nothing in common: each is the wrong one
 // for the other's certificates.
-func New(t testing.TB) *Authority {
-	t.Helper()
+func New(tb testing.TB) *Authority {
+	tb.Helper()
 	now := time.Now()
 	authority := func(name string, length int) *x509.Certificate {
 		return &x509.Certificate{
@@ -40,16 +40,16 @@ func New(t testing.TB) *Authority {
 			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}
 	}
-	root := sign(t, authority("root of a test", 1), nil, NewKey(t))
-	return &Authority{Root: root, Intermediate: sign(t, authority("issuer of a test", 0), &root, NewKey(t))}
+	root := sign(tb, authority("root of a test", 1), nil, NewKey(tb))
+	return &Authority{Root: root, Intermediate: sign(tb, authority("issuer of a test", 0), &root, NewKey(tb))}
 }
 
 // NewKey makes a key of the kind that sidecars have.
-func NewKey(t testing.TB) crypto.Signer {
-	t.Helper()
+func NewKey(tb testing.TB) crypto.Signer {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatalf("making a key: %v", err)
+		tb.Fatalf("making a key: %v", err)
 	}
 	return key
 }
@@ -66,32 +66,32 @@ func (a *Authority) Pool() *x509.CertPool {
 
 // Workload makes the certificate of a pod that runs as a ServiceAccount: good for an
 // hour, for both ends of a connection.
-func (a *Authority) Workload(t testing.TB, namespace, serviceAccount string, options ...Option) Credentials {
-	t.Helper()
+func (a *Authority) Workload(tb testing.TB, namespace, serviceAccount string, options ...Option) Credentials {
+	tb.Helper()
 	id := identity.ID{
 		TrustDomain: identity.DefaultTrustDomain, ServiceAccount: identity.ServiceAccount{Namespace: namespace, Name: serviceAccount},
 	}
-	return a.Certificate(t, id.URI(), append([]Option{DNSNames(id.OSMName())}, options...)...)
+	return a.Certificate(tb, id.URI(), append([]Option{DNSNames(id.OSMName())}, options...)...)
 }
 
 // ControlPlane makes the certificate that the control plane of a revision serves with,
 // signed by the root as the operator does.
-func (a *Authority) ControlPlane(t testing.TB, mesh, revision string, options ...Option) Credentials {
-	t.Helper()
-	return a.Certificate(t, identity.ControlPlane(identity.DefaultTrustDomain, mesh, revision), append([]Option{ByRoot()}, options...)...)
+func (a *Authority) ControlPlane(tb testing.TB, mesh, revision string, options ...Option) Credentials {
+	tb.Helper()
+	return a.Certificate(tb, identity.ControlPlane(identity.DefaultTrustDomain, mesh, revision), append([]Option{ByRoot()}, options...)...)
 }
 
 // Operator makes the certificate that the operator speaks to control planes with,
 // signed by the root as the operator does.
-func (a *Authority) Operator(t testing.TB, mesh string, options ...Option) Credentials {
-	t.Helper()
-	return a.Certificate(t, identity.Operator(identity.DefaultTrustDomain, mesh), append([]Option{ByRoot()}, options...)...)
+func (a *Authority) Operator(tb testing.TB, mesh string, options ...Option) Credentials {
+	tb.Helper()
+	return a.Certificate(tb, identity.Operator(identity.DefaultTrustDomain, mesh), append([]Option{ByRoot()}, options...)...)
 }
 
 // Certificate makes a certificate with a URI. The URI is written as it is, whether it
 // is one or not; an empty one is left out.
-func (a *Authority) Certificate(t testing.TB, uri string, options ...Option) Credentials {
-	t.Helper()
+func (a *Authority) Certificate(tb testing.TB, uri string, options ...Option) Credentials {
+	tb.Helper()
 	now := time.Now()
 	c := &certificate{
 		authority: a, issuer: &a.Intermediate,
@@ -105,15 +105,15 @@ func (a *Authority) Certificate(t testing.TB, uri string, options ...Option) Cre
 		c.uris = []string{uri}
 	}
 	for _, option := range options {
-		option(t, c)
+		option(tb, c)
 	}
 	if c.key == nil {
-		c.key = NewKey(t)
+		c.key = NewKey(tb)
 	}
-	if names := c.names(t); names != nil {
+	if names := c.names(tb); names != nil {
 		c.template.ExtraExtensions = append(c.template.ExtraExtensions, *names)
 	}
-	return sign(t, c.template, c.issuer, c.key)
+	return sign(tb, c.template, c.issuer, c.key)
 }
 
 // Credentials are a certificate with its key.
@@ -140,20 +140,20 @@ func (c Credentials) TLS() tls.Certificate {
 func (c Credentials) ChainPEM() []byte { return encode(c.Chain) }
 
 // KeyPEM returns the key as PKCS#8.
-func (c Credentials) KeyPEM(t testing.TB) []byte {
-	t.Helper()
+func (c Credentials) KeyPEM(tb testing.TB) []byte {
+	tb.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
 	if err != nil {
-		t.Fatalf("encoding a key: %v", err)
+		tb.Fatalf("encoding a key: %v", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
 // BundlePEM returns the key and the chain in one file, as a podCertificate volume holds
 // them.
-func (c Credentials) BundlePEM(t testing.TB) []byte {
-	t.Helper()
-	return append(c.KeyPEM(t), c.ChainPEM()...)
+func (c Credentials) BundlePEM(tb testing.TB) []byte {
+	tb.Helper()
+	return append(c.KeyPEM(tb), c.ChainPEM()...)
 }
 
 func encode(chain []*x509.Certificate) []byte {
@@ -176,8 +176,8 @@ type certificate struct {
 }
 
 // names returns the subject alternative names, byte for byte.
-func (c *certificate) names(t testing.TB) *pkix.Extension {
-	t.Helper()
+func (c *certificate) names(tb testing.TB) *pkix.Extension {
+	tb.Helper()
 	var all []asn1.RawValue
 	add := func(tag int, value []byte) {
 		all = append(all, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: value})
@@ -199,17 +199,17 @@ func (c *certificate) names(t testing.TB) *pkix.Extension {
 	}
 	value, err := asn1.Marshal(all)
 	if err != nil {
-		t.Fatalf("encoding names: %v", err)
+		tb.Fatalf("encoding names: %v", err)
 	}
 	return &pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: value}
 }
 
 // sign signs a certificate for a key, by an issuer or by the key itself.
-func sign(t testing.TB, template *x509.Certificate, issuer *Credentials, key crypto.Signer) Credentials {
-	t.Helper()
+func sign(tb testing.TB, template *x509.Certificate, issuer *Credentials, key crypto.Signer) Credentials {
+	tb.Helper()
 	serial := make([]byte, 16)
 	if _, err := rand.Read(serial); err != nil {
-		t.Fatalf("drawing a serial number: %v", err)
+		tb.Fatalf("drawing a serial number: %v", err)
 	}
 	if template.SerialNumber == nil {
 		template.SerialNumber = new(big.Int).SetBytes(serial)
@@ -220,11 +220,11 @@ func sign(t testing.TB, template *x509.Certificate, issuer *Credentials, key cry
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
-		t.Fatalf("signing a certificate: %v", err)
+		tb.Fatalf("signing a certificate: %v", err)
 	}
 	parsed, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatalf("reading a certificate that was signed: %v", err)
+		tb.Fatalf("reading a certificate that was signed: %v", err)
 	}
 	out := Credentials{Chain: []*x509.Certificate{parsed}, Key: key}
 	if issuer == nil {
