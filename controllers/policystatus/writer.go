@@ -1,45 +1,96 @@
-// Package policystatus writes what the control plane found about policy objects into
-// their status. One replica writes, by a lease; nothing is written that is there
-// already, and transitions are events.
+// Package policystatus writes what the control plane found about policies and the
+// MeshConfig: reports come in, conditions and events go out. One replica writes, by a
+// lease; nothing is written that is there already, and what changes is told by an
+// event, at a bounded rate.
 package policystatus
 
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
-	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
-	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
-	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
+	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/policy"
 )
 
-// Condition types of policy objects.
+// Condition types of policies and of the MeshConfig, set by the control plane.
 const (
-	// conditionAccepted is True when the object means something.
-	conditionAccepted = "Accepted"
-	// conditionResolvedRefs is True when all that it names was found.
-	conditionResolvedRefs = "ResolvedRefs"
+	// ConditionAccepted is True when the object is followed, in part at least.
+	ConditionAccepted = "Accepted"
+	// ConditionResolvedRefs is True when all that it names was found.
+	ConditionResolvedRefs = "ResolvedRefs"
 )
 
-// pace is how often reports are looked at: a burst of changes is written once.
-const pace = time.Second
+const (
+	// fieldOwner owns the status of policies.
+	fieldOwner = "osm-control-plane"
+	// perSecond and burst bound how many objects are written.
+	perSecond, burst = 20, 50
+	// batch is how many are written before newer reports are looked at.
+	batch = 50
+	// retry is how soon what could not be written is tried again.
+	retry = 5 * time.Second
+)
 
-// Writer writes reports.
-type Writer struct {
-	// Client reads from the cache and writes status.
+// Options are what a Writer needs; all are required.
+type Options struct {
+	// Client reads from the cache, and writes status.
 	Client client.Client
-	// Reports returns what is to be said now.
-	Reports  func() []policy.ObjectReport
+	// Recorder takes events.
 	Recorder events.EventRecorder
+}
+
+// Writer writes reports. It is safe for concurrent use.
+type Writer struct {
+	// Read-only after New.
+	Options
+	limit *rate.Limiter
+	wake  chan struct{}
+
+	mu sync.Mutex
+	// Protected by mu; the newest, never changed.
+	reports []policy.ObjectReport
+
+	// done is what was written, for the goroutine of Start alone.
+	done map[id]policy.ObjectReport
+}
+
+// id names an object.
+type id struct {
+	kind string
+	key  mesh.Key
+}
+
+func idOf(r policy.ObjectReport) id { return id{r.Kind, r.Key} }
+
+// New returns a Writer that has nothing to write.
+func New(o Options) *Writer {
+	return &Writer{Options: o, limit: rate.NewLimiter(perSecond, burst), wake: make(chan struct{}, 1), done: map[id]policy.ObjectReport{}}
+}
+
+// Set says what is to be said now, in place of what was; reports must not be changed
+// afterwards.
+func (w *Writer) Set(reports []policy.ObjectReport) {
+	w.mu.Lock()
+	w.reports = reports
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: one replica writes.
@@ -47,83 +98,140 @@ func (w *Writer) NeedLeaderElection() bool { return true }
 
 // Start implements manager.Runnable.
 func (w *Writer) Start(ctx context.Context) error {
-	ticker := time.NewTicker(pace)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
-			for _, r := range w.Reports() {
-				if err := w.write(ctx, r); err != nil && ctx.Err() == nil {
+		case <-w.wake:
+		case <-timer.C:
+		}
+		if more := w.pass(ctx); more {
+			timer.Reset(retry)
+		}
+	}
+}
+
+// pass writes until nothing is left that can be written, and reports whether something
+// could not.
+func (w *Writer) pass(ctx context.Context) bool {
+	failed := map[id]struct{}{}
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		reports := w.reports
+		w.mu.Unlock()
+		w.forget(reports)
+		next := fair(reports, batch, func(r policy.ObjectReport) bool {
+			_, no := failed[idOf(r)]
+			return !no && w.done[idOf(r)] != r
+		})
+		if len(next) == 0 {
+			break
+		}
+		for _, r := range next {
+			if err := w.write(ctx, r); err != nil {
+				failed[idOf(r)] = struct{}{}
+				if ctx.Err() == nil {
 					logf.FromContext(ctx).Info("Writing a status again later", "kind", r.Kind, "name", r.Key.String(), "reason", err.Error())
 				}
+				continue
+			}
+			w.done[idOf(r)] = r
+		}
+	}
+	return len(failed) > 0
+}
+
+// forget drops what was written of objects that are not reported on any more.
+func (w *Writer) forget(reports []policy.ObjectReport) {
+	now := make(map[id]struct{}, len(reports))
+	for _, r := range reports {
+		now[idOf(r)] = struct{}{}
+	}
+	for i := range w.done {
+		if _, ok := now[i]; !ok {
+			delete(w.done, i)
+		}
+	}
+}
+
+// fair picks some of the reports that are wanted, by turns from each namespace, so that
+// one with many policies does not keep others waiting.
+func fair(reports []policy.ObjectReport, most int, wanted func(policy.ObjectReport) bool) []policy.ObjectReport {
+	var order []string
+	byNamespace := map[string][]policy.ObjectReport{}
+	for _, r := range reports {
+		if !wanted(r) {
+			continue
+		}
+		if byNamespace[r.Key.Namespace] == nil {
+			order = append(order, r.Key.Namespace)
+		}
+		byNamespace[r.Key.Namespace] = append(byNamespace[r.Key.Namespace], r)
+	}
+	var out []policy.ObjectReport
+	for turn := 0; len(out) < most; turn++ {
+		took := false
+		for _, ns := range order {
+			if turn < len(byNamespace[ns]) && len(out) < most {
+				out = append(out, byNamespace[ns][turn])
+				took = true
 			}
 		}
+		if !took {
+			break
+		}
 	}
+	return out
 }
 
-// object returns an empty object of a kind, and where its conditions are.
-func object(kind string) (client.Object, func() *[]metav1.Condition) {
-	switch kind {
-	case "TrafficTarget":
-		o := &accessv1alpha3.TrafficTarget{}
-		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
-	case "HTTPRouteGroup":
-		o := &specsv1alpha4.HTTPRouteGroup{}
-		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
-	case "TrafficSplit":
-		o := &splitv1alpha4.TrafficSplit{}
-		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
-	case "TCPRoute":
-		o := &specsv1alpha4.TCPRoute{}
-		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
-	case "Retry":
-		o := &policyv1alpha1.Retry{}
-		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
-	case "UpstreamTrafficSetting":
-		o := &policyv1alpha1.UpstreamTrafficSetting{}
-		return o, func() *[]metav1.Condition { return &o.Status.Conditions }
-	default:
-		return nil, nil
-	}
-}
-
-// write brings the status of one object up to date, if the report still speaks of it.
+// write brings one object up to date, if the report still speaks of it.
 func (w *Writer) write(ctx context.Context, r policy.ObjectReport) error {
-	o, conditions := object(r.Kind)
-	if o == nil {
+	s, known := subjectOf(r.Kind)
+	if !known {
 		return nil
 	}
-	if err := w.Client.Get(ctx, client.ObjectKey{Namespace: r.Key.Namespace, Name: r.Key.Name}, o); err != nil {
+	if err := w.Client.Get(ctx, client.ObjectKey{Namespace: r.Key.Namespace, Name: r.Key.Name}, s.object); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	if string(o.GetUID()) != r.UID || o.GetGeneration() != r.Generation {
-		return nil
+	if s.conditions == nil {
+		return w.tell(ctx, s, nil, verdicts(r, s))
 	}
-	before, ok := o.DeepCopyObject().(client.Object)
-	if !ok {
-		return fmt.Errorf("copying %s %s", r.Kind, r.Key)
+	if string(s.object.GetUID()) != r.UID || s.object.GetGeneration() != r.Generation {
+		return nil // there will be a report on what it is now
 	}
+	before := s.conditions()
+	now := verdicts(r, s)
+	var kept []metav1.Condition
 	changed := false
-	var turned []metav1.Condition
-	for kind, verdict := range map[string]policy.Verdict{conditionAccepted: r.Accepted, conditionResolvedRefs: r.Resolved} {
-		next := condition(kind, verdict, r.Generation)
-		if old := meta.FindStatusCondition(*conditions(), kind); old == nil && !verdict.OK || old != nil && old.Status != next.Status {
-			turned = append(turned, next)
+	for _, c := range now {
+		if old := meta.FindStatusCondition(before, c.Type); old != nil {
+			kept = append(kept, *old)
 		}
-		changed = meta.SetStatusCondition(conditions(), next) || changed
+		changed = meta.SetStatusCondition(&kept, c) || changed
+	}
+	if s.status != nil {
+		current := s.status()
+		wanted := osmStatus(r)
+		changed = changed || current.CurrentStatus != wanted.CurrentStatus || current.Reason != wanted.Reason
 	}
 	if !changed {
 		return nil
 	}
-	if err := w.Client.Status().Patch(ctx, o, client.MergeFrom(before)); err != nil {
-		return client.IgnoreNotFound(err)
+	if err := w.apply(ctx, s, kept, r); err != nil {
+		return err
 	}
-	for _, c := range turned {
-		w.Recorder.Eventf(o, nil, eventType(c), c.Reason, "Compile", "%s is %s: %s", c.Type, c.Status, c.Message)
+	return w.tell(ctx, s, before, now)
+}
+
+// verdicts are the conditions of a report.
+func verdicts(r policy.ObjectReport, s subject) []metav1.Condition {
+	out := []metav1.Condition{condition(ConditionAccepted, r.Accepted, r.Generation)}
+	if s.resolves {
+		out = append(out, condition(ConditionResolvedRefs, r.Resolved, r.Generation))
 	}
-	return nil
+	return out
 }
 
 func condition(kind string, v policy.Verdict, generation int64) metav1.Condition {
@@ -134,9 +242,78 @@ func condition(kind string, v policy.Verdict, generation int64) metav1.Condition
 	return metav1.Condition{Type: kind, Status: status, Reason: v.Reason, Message: v.Message, ObservedGeneration: generation}
 }
 
-func eventType(c metav1.Condition) string {
-	if c.Status == metav1.ConditionTrue {
-		return corev1.EventTypeNormal
+// osmStatus is what Open Service Mesh wrote.
+func osmStatus(r policy.ObjectReport) policyv1alpha1.PolicyStatus {
+	switch {
+	case !r.Accepted.OK:
+		return policyv1alpha1.PolicyStatus{CurrentStatus: "error", Reason: r.Accepted.Message}
+	case !r.Resolved.OK:
+		return policyv1alpha1.PolicyStatus{CurrentStatus: "error", Reason: r.Resolved.Message}
+	default:
+		return policyv1alpha1.PolicyStatus{CurrentStatus: "committed", Reason: "successfully committed by the system"}
 	}
-	return corev1.EventTypeWarning
+}
+
+// apply writes a status. The UID in it makes the API server refuse if the object was
+// replaced by another of its name.
+func (w *Writer) apply(ctx context.Context, s subject, conditions []metav1.Condition, r policy.ObjectReport) error {
+	if err := w.limit.Wait(ctx); err != nil {
+		return err
+	}
+	var list []any
+	for _, c := range conditions {
+		list = append(list, map[string]any{
+			"type": c.Type, "status": string(c.Status), "reason": c.Reason, "message": c.Message,
+			"observedGeneration": c.ObservedGeneration, "lastTransitionTime": c.LastTransitionTime.UTC().Format(time.RFC3339),
+		})
+	}
+	status := map[string]any{"conditions": list}
+	if s.status != nil {
+		wanted := osmStatus(r)
+		status["currentStatus"], status["reason"] = wanted.CurrentStatus, wanted.Reason
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"status": status}}
+	u.SetGroupVersionKind(s.gvk)
+	u.SetNamespace(r.Key.Namespace)
+	u.SetName(r.Key.Name)
+	u.SetUID(s.object.GetUID())
+	err := w.Client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldOwner), client.ForceOwnership)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of %s %s: %w", r.Kind, r.Key, err)
+	}
+	return nil
+}
+
+// tell records what changed. That a new object is all right goes without saying.
+func (w *Writer) tell(ctx context.Context, s subject, before, now []metav1.Condition) error {
+	for _, c := range now {
+		old := meta.FindStatusCondition(before, c.Type)
+		fine := c.Status == metav1.ConditionTrue && (c.Reason == policy.ReasonAccepted || c.Reason == policy.ReasonResolved)
+		if old == nil && fine || old != nil && old.Status == c.Status && old.Reason == c.Reason {
+			continue
+		}
+		if s.conditions == nil {
+			if err := w.limit.Wait(ctx); err != nil {
+				return err
+			}
+		}
+		kind := corev1.EventTypeWarning
+		if fine {
+			kind = corev1.EventTypeNormal
+		}
+		w.Recorder.Eventf(s.object, nil, kind, c.Reason, "Compile", "%s is %s: %s", c.Type, c.Status, note(c.Message))
+	}
+	return nil
+}
+
+// note shortens a message to what an event holds.
+func note(message string) string {
+	const most = 900
+	if len(message) <= most {
+		return message
+	}
+	return strings.ToValidUTF8(message[:most], "") + "..."
 }

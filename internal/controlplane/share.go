@@ -2,8 +2,8 @@ package controlplane
 
 import (
 	"context"
-	"hash/fnv"
-	"strconv"
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,26 +22,25 @@ type Share struct {
 	Labels          map[string]string
 }
 
-// Mine reports whether a piece of work, by its hash, is this replica's. What cannot be
+// Mine reports whether a piece of work, by its name, is this replica's. What cannot be
 // told is everyone's.
-func (s *Share) Mine(hash uint32) bool {
+func (s *Share) Mine(work string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	replicas, err := watch.ReadRunning(ctx, s.Reader, s.Namespace, s.Labels)
 	if err != nil {
 		return true
 	}
-	own := draw(s.Self, hash)
+	own := draw(s.Self, work)
 	for _, replica := range replicas {
-		if n := draw(replica, hash); n > own || n == own && replica < s.Self {
+		if n := draw(replica, work); n > own || n == own && replica < s.Self {
 			return false
 		}
 	}
 	return true
 }
 
-func draw(replica string, hash uint32) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(replica + "/" + strconv.FormatUint(uint64(hash), 10)))
-	return h.Sum64()
+func draw(replica, work string) uint64 {
+	sum := sha256.Sum256([]byte(replica + "/" + work))
+	return binary.BigEndian.Uint64(sum[:])
 }

@@ -49,6 +49,7 @@ type Watcher struct {
 	// configured says that the MeshConfig was seen: without one, nobody has said what is
 	// to be let through.
 	configured bool
+	queued     int // events since the last Model
 }
 
 // New returns a Watcher that has read nothing.
@@ -163,6 +164,7 @@ func (w *Watcher) publish(ctx context.Context, sink func(context.Context, *mesh.
 			continue
 		}
 		model, change := w.state.Publish()
+		w.queued = 0
 		w.mu.Unlock()
 		if first || !change.Empty() {
 			sink(ctx, model, change)
@@ -177,6 +179,13 @@ func (w *Watcher) poke() {
 	case w.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Queued returns how many events are not in a Model yet.
+func (w *Watcher) Queued() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queued
 }
 
 // handler turns events of a kind into facts. Events of one kind come one by one.
@@ -211,5 +220,6 @@ const (
 func (w *Watcher) apply(facts ...mesh.Fact) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.queued++
 	w.state.Apply(facts...)
 }

@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are those of a control plane that its other parts keep no account of, under
+// the names that Open Service Mesh gave them. They are safe for concurrent use.
+type Metrics struct {
+	events, admissions, codes, failures *prometheus.CounterVec
+	broadcasts                          prometheus.Counter
+	namespaces                          prometheus.Gauge
+	features                            *prometheus.GaugeVec
+	responses                           *prometheus.CounterVec
+	responseTime                        *prometheus.HistogramVec
+}
+
+// Build says what a process was built from, as Open Service Mesh's controller did.
+type Build struct {
+	Version   string `json:"version"`
+	GitCommit string `json:"commit,omitempty"`
+	BuildDate string `json:"date,omitempty"`
+}
+
+// NewMetrics registers the metrics. queued returns how many events of the cluster are
+// not in a Model yet.
+//
+//nolint:promlinter // Open Service Mesh's names, that dashboards ask for
+func NewMetrics(r prometheus.Registerer, build Build, queued func() int) (*Metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	m := &Metrics{
+		events:     counter("osm_k8s_api_event_count", "Events from the API server, by kind and what happened, and by namespace.", "type", "namespace"),
+		admissions: counter("osm_admission_webhook_response_total", "Answers of the webhooks, by kind of object and whether it was let in.", "kind", "success"),
+		codes:      counter("osm_error_err_code_count", "Faults found in policies, by code.", "err_code"),
+		failures:   counter("osm_config_failed_count", "Configurations that could not be made, so that the last good one stays.", "what"),
+		broadcasts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "osm_proxy_broadcast_event_count", Help: "Changes of the mesh that were worked into configuration.",
+		}),
+		namespaces: prometheus.NewGauge(prometheus.GaugeOpts{Name: "osm_resource_namespace_count", Help: "Namespaces of the mesh."}),
+		features:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "osm_feature_flag_enabled", Help: "Features that are switched on (1) or off (0)."}, []string{"feature_flag"}),
+		responses:  counter("osm_http_response_total", "Answers of the HTTP server.", "code", "method", "path"),
+		responseTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "osm_http_response_duration", Help: "Seconds that answers of the HTTP server took.", Buckets: prometheus.DefBuckets,
+		}, []string{"code", "method", "path"}),
+	}
+	version := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "osm_version_info", Help: "What this process was built from."}, []string{"version", "build_date", "git_commit"})
+	version.WithLabelValues(build.Version, build.BuildDate, build.GitCommit).Set(1)
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "osm_events_queued", Help: "Events from the API server that are not worked in yet."}, func() float64 {
+		return float64(queued())
+	})
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.events, m.admissions, m.codes, m.failures, m.broadcasts, m.namespaces, m.features, m.responses, m.responseTime, version, waiting,
+	} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// Event counts an event of the cluster.
+func (m *Metrics) Event(kind, what, namespace string) {
+	m.events.WithLabelValues(kind+"-"+what, namespace).Inc()
+}
+
+// Admission counts an answer of a webhook.
+func (m *Metrics) Admission(kind string, success bool) {
+	m.admissions.WithLabelValues(kind, strconv.FormatBool(success)).Inc()
+}
+
+// Code counts a fault by its code.
+func (m *Metrics) Code(code string) { m.codes.WithLabelValues(code).Inc() }
+
+// Failed counts what could not be made.
+func (m *Metrics) Failed(what string) { m.failures.WithLabelValues(what).Inc() }
+
+// Worked counts a change of the mesh, which has this many namespaces now.
+func (m *Metrics) Worked(namespaces int) {
+	m.broadcasts.Inc()
+	m.namespaces.Set(float64(namespaces))
+}
+
+// Feature tells whether a feature is on.
+func (m *Metrics) Feature(name string, on bool) {
+	value := 0.0
+	if on {
+		value = 1
+	}
+	m.features.WithLabelValues(name).Set(value)
+}
+
+// counted keeps account of the answers of a handler. path names it; what clients ask
+// for does not, or they could make as many series as they like.
+func (m *Metrics) counted(path string, h http.Handler) http.Handler {
+	if m == nil {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		recorder := &recorder{ResponseWriter: w, code: http.StatusOK}
+		h.ServeHTTP(recorder, r)
+		code := strconv.Itoa(recorder.code)
+		m.responses.WithLabelValues(code, r.Method, path).Inc()
+		m.responseTime.WithLabelValues(code, r.Method, path).Observe(time.Since(started).Seconds())
+	})
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	code int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(code int) {
+	r.code = code
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets http.ResponseController reach what is recorded.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
