@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 )
 
@@ -29,20 +30,20 @@ func (r *Reconciler) ClientTLS(ctx context.Context, mesh string, td identity.Tru
 		}
 		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
-	root, err := parseAuthority(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	root, err := builtin.Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey], nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the root of Mesh %s: %w", mesh, err)
 	}
-	leaf, err := root.newLeaf(identity.Operator(td, mesh), nil, clientLifetime, r.Now())
+	leaf, err := newLeaf(ctx, root, identity.Operator(td, mesh), nil, clientLifetime, r.Now())
 	if err != nil {
 		return nil, fmt.Errorf("making the operator's certificate: %w", err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(root.certificate)
+	roots.AddCert(root.Certificate())
 	want := identity.ControlPlane(td, mesh, revision)
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.certificate.Raw}, PrivateKey: leaf.key, Leaf: leaf.certificate}},
+		Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.certificate.Raw}, PrivateKey: leaf.key.Signer(), Leaf: leaf.certificate}},
 		RootCAs:      roots,
 		// Replicas are dialled by address, and known by their identity.
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies the chain and the identity
@@ -56,18 +57,21 @@ func verifyServer(state tls.ConnectionState, roots *x509.CertPool, want string, 
 	if len(state.PeerCertificates) == 0 {
 		return fmt.Errorf("the control plane has no certificate")
 	}
-	leaf, intermediates := state.PeerCertificates[0], x509.NewCertPool()
-	for _, c := range state.PeerCertificates[1:] {
-		intermediates.AddCert(c)
-	}
+	leaf := state.PeerCertificates[0]
+	// No intermediates: the root itself signs for control planes, and what signs for
+	// workloads must not (record 0004).
 	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	if err != nil {
 		return fmt.Errorf("verifying the control plane: %w", err)
 	}
-	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != want {
-		return fmt.Errorf("the control plane is not %s", want)
+	subject, err := identity.SubjectOf(leaf)
+	if err != nil {
+		return fmt.Errorf("verifying the control plane: %w", err)
+	}
+	if got := subject.URI(); got != want {
+		return fmt.Errorf("the control plane is %s, not %s", got, want)
 	}
 	return nil
 }

@@ -9,14 +9,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/ca"
+	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan"
 )
 
+// defaultKeyType is the kind of keys where nobody asks for another.
+const defaultKeyType = ca.ECDSAP256
+
 // keyType is the kind of keys that a Mesh asks for.
-func keyType(m *operatorv1alpha1.Mesh) string {
-	if ca := m.Spec.CertificateAuthority; ca != nil && ca.BuiltIn != nil {
-		return cmp.Or(ca.BuiltIn.KeyType, defaultKeyType)
+func keyType(m *operatorv1alpha1.Mesh) ca.KeyType {
+	if a := m.Spec.CertificateAuthority; a != nil && a.BuiltIn != nil {
+		return ca.KeyType(cmp.Or(a.BuiltIn.KeyType, string(defaultKeyType)))
 	}
 	return defaultKeyType
 }
@@ -43,18 +48,18 @@ func owned(key client.ObjectKey, mesh string, owner metav1.OwnerReference) metav
 }
 
 // bundles are the roots, for pods and for the control plane.
-func bundles(m *operatorv1alpha1.Mesh, root *authority) []client.Object {
+func bundles(m *operatorv1alpha1.Mesh, root *builtin.Authority) []client.Object {
 	owner := ownerOf("Mesh", m)
 	return []client.Object{
 		&corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 			ObjectMeta: owned(client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.TrustBundleConfigMap}, m.Name, owner),
-			Data:       map[string]string{operatorv1alpha1.TrustBundleKey: string(root.certificatePEM)},
+			Data:       map[string]string{operatorv1alpha1.TrustBundleKey: string(root.RootsPEM())},
 		},
 		&certificatesv1.ClusterTrustBundle{
 			TypeMeta:   metav1.TypeMeta{APIVersion: certificatesv1.SchemeGroupVersion.String(), Kind: "ClusterTrustBundle"},
 			ObjectMeta: owned(client.ObjectKey{Name: identity.TrustBundleName(m.Name)}, m.Name, owner),
-			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: identity.SignerName(m.Name), TrustBundle: string(root.certificatePEM)},
+			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: identity.SignerName(m.Name), TrustBundle: string(root.RootsPEM())},
 		},
 	}
 }

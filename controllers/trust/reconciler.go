@@ -19,6 +19,7 @@ import (
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/apply"
+	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/plan"
 	"github.com/openservicemesh/osm-operator/internal/release"
 )
@@ -115,16 +116,16 @@ func RootSecret(mesh string) string { return "osm-root-" + mesh }
 // root returns the root of a mesh, and makes it if there is none. A Secret that is
 // there but cannot be read as a root is never replaced: every workload's trust
 // hangs on it.
-func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*authority, error) {
+func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*builtin.Authority, error) {
 	key := client.ObjectKey{Namespace: r.Namespace, Name: RootSecret(m.Name)}
 	var secret corev1.Secret
 	err := r.APIReader.Get(ctx, key, &secret)
 	if err == nil {
-		root, err := parseAuthority(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		root, err := builtin.Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey], nil)
 		if err != nil {
 			return nil, fmt.Errorf("secret %s is damaged and is left as it is; restore it from a backup: %w", key, err)
 		}
-		return root, r.keep(ctx, m, key, &secret, root)
+		return root, r.keep(ctx, m, key, &secret)
 	}
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
@@ -139,18 +140,26 @@ func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*autho
 	if err != nil {
 		return nil, err
 	}
+	keyPEM, err := root.KeyPEM()
+	if err != nil {
+		return nil, err
+	}
 	// Create, not apply: of two operators only one makes the root.
-	if err := r.Client.Create(ctx, r.rootSecret(m, key, root)); err != nil {
+	secret = corev1.Secret{
+		ObjectMeta: rootMeta(m, key), Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{corev1.TLSCertKey: root.ChainPEM(), corev1.TLSPrivateKeyKey: keyPEM},
+	}
+	if err := r.Client.Create(ctx, &secret); err != nil {
 		return nil, fmt.Errorf("writing Secret %s: %w", key, err)
 	}
-	logf.FromContext(ctx).Info("Made root of trust", "notAfter", root.certificate.NotAfter)
-	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, "RootCreated", "Trust", "a root of trust was made, good until %s", root.certificate.NotAfter.Format(time.DateOnly))
+	logf.FromContext(ctx).Info("Made root of trust", "notAfter", root.Certificate().NotAfter)
+	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, "RootCreated", "Trust", "a root of trust was made, good until %s", root.Certificate().NotAfter.Format(time.DateOnly))
 	return root, nil
 }
 
 // keep puts back the labels and the owner of the root's Secret.
-func (r *Reconciler) keep(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, live *corev1.Secret, root *authority) error {
-	wanted := r.rootSecret(m, key, root)
+func (r *Reconciler) keep(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, live *corev1.Secret) error {
+	wanted := rootMeta(m, key)
 	intact := metav1.IsControlledBy(live, m)
 	for k, v := range wanted.Labels {
 		intact = intact && live.Labels[k] == v
@@ -173,18 +182,13 @@ func (r *Reconciler) keep(ctx context.Context, m *operatorv1alpha1.Mesh, key cli
 	return nil
 }
 
-func (r *Reconciler) rootSecret(m *operatorv1alpha1.Mesh, key client.ObjectKey, root *authority) *corev1.Secret {
-	return &corev1.Secret{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: owned(key, m.Name, ownerOf("Mesh", m)),
-		Type:       corev1.SecretTypeTLS,
-		Data:       map[string][]byte{corev1.TLSCertKey: root.certificatePEM, corev1.TLSPrivateKeyKey: root.keyPEM},
-	}
+func rootMeta(m *operatorv1alpha1.Mesh, key client.ObjectKey) metav1.ObjectMeta {
+	return owned(key, m.Name, ownerOf("Mesh", m))
 }
 
 // publish writes the roots where everyone reads them: pods from the
 // ClusterTrustBundle, the control plane from a ConfigMap.
-func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *authority) error {
+func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
 	results, err := r.applier.Apply(ctx, m.Name, bundles(m, root)...)
 	for _, result := range results {
 		if result.Outcome == apply.Repaired {

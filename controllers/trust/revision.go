@@ -2,6 +2,7 @@ package trust
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 
@@ -12,35 +13,39 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/ca"
+	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 )
 
 // revision gives a control plane its two certificates, and renews them.
-func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRevision, root *authority) error {
+func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRevision, root *builtin.Authority) error {
 	spec := rev.Spec
-	issuerKind := "ECDSAP256"
-	if root.certificate.PublicKeyAlgorithm.String() == "RSA" {
-		issuerKind = "RSA3072"
+	issuerKind, td := ca.ECDSAP256, identity.TrustDomain(spec.TrustDomain)
+	if root.Certificate().PublicKeyAlgorithm == x509.RSA {
+		issuerKind = ca.RSA3072
 	}
 	err := r.certificate(ctx, rev, render.IssuerSecret(spec.Revision), root,
-		func(*authority) bool { return true },
-		func() (*authority, error) { return root.newIntermediate(issuerKind, spec.Mesh, spec.Revision, r.Now()) })
+		func(*pair) bool { return true },
+		func() (*pair, error) {
+			return newIntermediate(ctx, root, issuerKind, spec.Mesh, spec.Revision, td, r.Now())
+		})
 	if err != nil {
 		return err
 	}
-	id := identity.ControlPlane(identity.TrustDomain(spec.TrustDomain), spec.Mesh, spec.Revision)
+	id := identity.ControlPlane(td, spec.Mesh, spec.Revision)
 	names := render.ServingNames(spec.Namespace, spec.Revision)
 	return r.certificate(ctx, rev, render.ServingSecret(spec.Revision), root,
-		func(a *authority) bool {
-			return slices.Equal(a.certificate.DNSNames, names) && len(a.certificate.URIs) == 1 && a.certificate.URIs[0].String() == id
+		func(p *pair) bool {
+			return slices.Equal(p.certificate.DNSNames, names) && len(p.certificate.URIs) == 1 && p.certificate.URIs[0].String() == id
 		},
-		func() (*authority, error) { return root.newLeaf(id, names, servingLifetime, r.Now()) })
+		func() (*pair, error) { return newLeaf(ctx, root, id, names, servingLifetime, r.Now()) })
 }
 
 // certificate makes a Secret hold a certificate of the root's that fits and is not
 // due, and makes a new one where it does not.
-func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.MeshRevision, name string, root *authority, fits func(*authority) bool, issue func() (*authority, error)) error {
+func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.MeshRevision, name string, root *builtin.Authority, fits func(*pair) bool, issue func() (*pair, error)) error {
 	key := client.ObjectKey{Namespace: rev.Spec.Namespace, Name: name}
 	var secret corev1.Secret
 	err := r.APIReader.Get(ctx, key, &secret)
@@ -49,9 +54,9 @@ func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.Mesh
 		return fmt.Errorf("reading Secret %s: %w", key, err)
 	}
 	if found {
-		current, err := parseAuthority(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		current, err := parsePair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 		owned := secret.Labels[operatorv1alpha1.LabelMesh] == rev.Spec.Mesh && metav1.IsControlledBy(&secret, rev)
-		if err == nil && owned && root.signed(current.certificate) && !due(current.certificate, r.Now()) && fits(current) {
+		if err == nil && owned && root.Signed(current.certificate) && !due(current.certificate, r.Now()) && fits(current) {
 			return nil
 		}
 	}

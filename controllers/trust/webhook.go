@@ -100,7 +100,7 @@ func (w *WebhookCertificate) load(ctx context.Context, now time.Time) (certifica
 		return nil, nil, fmt.Errorf("reading Secret %s: %w", name, err)
 	}
 	if err == nil {
-		current, parseErr := parseAuthority(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		current, parseErr := parsePair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 		if parseErr == nil && !due(current.certificate, now) {
 			return current.certificatePEM, current.keyPEM, nil
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/openservicemesh/osm-operator/hack/cluster/spec"
 )
 
-const defaultTimeout = 3 * time.Minute
+const defaultTimeout = 6 * time.Minute
 
 type upOptions struct {
 	cidr          netip.Prefix
@@ -138,7 +138,8 @@ func (a *app) buildAll(ctx context.Context) (map[string]string, []image.Built, e
 }
 
 // bring waits for a node that lives, and starts one where there is none or where
-// the one that lives does not come round.
+// the one that lives stays silent. It is patient: a node in use must not be lost
+// because the machine is busy.
 func (a *app) bring(ctx context.Context, cluster *host.Cluster, s spec.Spec, parts map[string]string, images []image.Built, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -148,17 +149,25 @@ func (a *app) bring(ctx context.Context, cluster *host.Cluster, s spec.Spec, par
 	}
 	if pid != 0 && host.Plugged(s) {
 		fmt.Fprintf(a.out, "the node of cluster %s lives: waiting for it\n", a.name)
-		patience, cancel := context.WithTimeout(ctx, timeout/3)
+		patience, cancel := context.WithTimeout(ctx, timeout/2)
 		defer cancel()
-		if err := a.finish(patience, cluster, s, parts, images); err == nil {
-			return nil
+		if err := a.awaitAPI(patience, cluster); err == nil {
+			return a.finish(ctx, cluster, s, parts, images)
 		}
-		fmt.Fprintln(a.out, "it does not come round: starting it again")
+		fmt.Fprintln(a.out, "its API server stays silent: starting it again")
 	}
 	if err := a.start(ctx, cluster, s, parts); err != nil {
 		return err
 	}
 	return a.finish(ctx, cluster, s, parts, images)
+}
+
+func (a *app) awaitAPI(ctx context.Context, cluster *host.Cluster) error {
+	client, err := api.Open(cluster.Tree.Kubeconfig())
+	if err != nil {
+		return err
+	}
+	return a.await(ctx, "the API server", client.Ready)
 }
 
 // start starts a node from what the folder holds, like a machine that is switched
@@ -182,11 +191,11 @@ func (a *app) finish(ctx context.Context, cluster *host.Cluster, s spec.Spec, pa
 	loaded := make(chan error, 1)
 	go func() { loaded <- loadOwn(ctx, cluster, images) }()
 
-	client, err := api.Open(cluster.Tree.Kubeconfig())
-	if err != nil {
+	if err := a.awaitAPI(ctx, cluster); err != nil {
 		return err
 	}
-	if err := a.await(ctx, "the API server", client.Ready); err != nil {
+	client, err := api.Open(cluster.Tree.Kubeconfig())
+	if err != nil {
 		return err
 	}
 	if err := applyManifest(ctx, cluster, s, parts); err != nil {

@@ -56,6 +56,16 @@ type harness struct {
 // start runs a server; options are changed before it is made.
 func start(tb testing.TB, changes ...func(*serve.Options)) *harness {
 	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return startOn(tb, l, changes...)
+}
+
+// startOn runs a server on a listener.
+func startOn(tb testing.TB, l net.Listener, changes ...func(*serve.Options)) *harness {
+	tb.Helper()
 	h := &harness{cache: serve.NewCache(), registry: prometheus.NewRegistry(), ca: newAuthority(tb), pods: map[string]pod{}}
 	h.trusted = h.ca.pool()
 	certificate := h.ca.controlPlane(tb)
@@ -74,14 +84,10 @@ func start(tb testing.TB, changes ...func(*serve.Options)) *harness {
 	if h.server, err = serve.NewServer(options); err != nil {
 		tb.Fatal(err)
 	}
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h.address = listener.Addr().String()
+	h.address = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	done := make(chan error, 1)
-	go func() { done <- h.server.Serve(ctx, listener) }()
+	go func() { done <- h.server.Serve(ctx, l) }()
 	h.stop = sync.OnceValue(func() error { cancel(); return <-done })
 	tb.Cleanup(func() {
 		if err := h.stop(); err != nil {
