@@ -19,6 +19,30 @@ type pki struct {
 	pool *x509.CertPool
 	root *x509.Certificate
 	key  *ecdsa.PrivateKey
+	// chain leads to the pool, for whoever is not in it.
+	chain [][]byte
+}
+
+// below is an authority that this one certified, as the issuer of a control plane is.
+func (p *pki) below(t *testing.T) *pki {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "issuer"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, p.root, key.Public(), p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pki{pool: p.pool, root: issuer, key: key, chain: [][]byte{der}}
 }
 
 func newPKI(t *testing.T) *pki {
@@ -61,7 +85,7 @@ func (p *pki) leaf(t *testing.T, id string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return tls.Certificate{Certificate: append([][]byte{der}, p.chain...), PrivateKey: key}
 }
 
 func (p *pki) server(t *testing.T) *tls.Config {

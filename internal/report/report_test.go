@@ -131,6 +131,7 @@ func TestOnlyTheOperatorMayRead(t *testing.T) {
 		"The operator of another mesh does not":   {p, "spiffe://cluster.local/mesh/other/operator", codes.PermissionDenied},
 		"A workload does not":                     {p, "spiffe://cluster.local/ns/default/sa/default", codes.PermissionDenied},
 		"The right name from another root is not": {newPKI(t), operator, codes.Unavailable},
+		"Nor is it from a control plane's issuer": {p.below(t), operator, codes.PermissionDenied},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
 )
 
@@ -113,17 +115,18 @@ func (s *Server) authorize(stream grpc.ServerStream) error {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	leaf := info.State.VerifiedChains[0][0]
-	if got := uri(leaf); got != s.Operator {
+	// The root itself signs for the operator. What signs for workloads, as the issuer of
+	// any control plane does, must not (record 0004).
+	direct := func(chain []*x509.Certificate) bool { return len(chain) == 2 }
+	if !slices.ContainsFunc(info.State.VerifiedChains, direct) {
+		return status.Error(codes.PermissionDenied, "the certificate is not signed by a root")
+	}
+	subject, err := identity.SubjectOf(info.State.VerifiedChains[0][0])
+	if err != nil {
+		return status.Error(codes.PermissionDenied, err.Error())
+	}
+	if got := subject.URI(); got != s.Operator {
 		return status.Error(codes.PermissionDenied, fmt.Sprintf("%q may not read reports", got))
 	}
 	return nil
-}
-
-// uri returns the one URI of a certificate, or nothing.
-func uri(c *x509.Certificate) string {
-	if len(c.URIs) != 1 {
-		return ""
-	}
-	return c.URIs[0].String()
 }
