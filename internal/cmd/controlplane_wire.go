@@ -69,6 +69,7 @@ type controlPlane struct {
 	statuses  *policystatus.Writer
 	debug     *telemetry.Debug
 
+	reach      watch.Reach
 	stopping   atomic.Bool
 	maxProxies atomic.Int64
 	meshConfig atomic.Pointer[mesh.Object[configv1alpha2.MeshConfigSpec]]
@@ -84,7 +85,9 @@ func (p *controlPlane) wire(ctx context.Context) error {
 	}
 	p.registry = prometheus.NewRegistry()
 	var err error
-	p.metrics, err = telemetry.NewMetrics(p.registry, currentSite(), func() int { return p.watcher.Queued() })
+	p.metrics, err = telemetry.NewMetrics(p.registry, currentSite(), telemetry.Gauges{
+		Queued: func() int { return p.watcher.Queued() }, Away: p.reach.Away,
+	})
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
@@ -120,7 +123,7 @@ func (p *controlPlane) wireManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cache := watch.CacheOptions(p.options.namespace)
+	cache := watch.CacheOptions(p.options.namespace, &p.reach)
 	maps.Copy(cache.ByObject, signing.CacheByObject(identity.SignerName(p.options.mesh)))
 	p.manager, err = ctrl.NewManager(p.config, manager.Options{
 		Scheme: scheme, Logger: p.log, Cache: cache,

@@ -27,11 +27,18 @@ type Build struct {
 	BuildDate string `json:"date,omitempty"`
 }
 
-// NewMetrics registers the metrics. queued returns how many events of the cluster are
-// not in a Model yet.
+// Gauges are asked when metrics are read.
+type Gauges struct {
+	// Queued returns how many events of the cluster are not worked in yet.
+	Queued func() int
+	// Away returns for how long the API server has not answered.
+	Away func() time.Duration
+}
+
+// NewMetrics registers the metrics.
 //
 //nolint:promlinter // Open Service Mesh's names, that dashboards ask for
-func NewMetrics(r prometheus.Registerer, build Build, queued func() int) (*Metrics, error) {
+func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -52,12 +59,14 @@ func NewMetrics(r prometheus.Registerer, build Build, queued func() int) (*Metri
 	}
 	version := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "osm_version_info", Help: "What this process was built from."}, []string{"version", "build_date", "git_commit"})
 	version.WithLabelValues(build.Version, build.BuildDate, build.GitCommit).Set(1)
-	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "osm_events_queued", Help: "Events from the API server that are not worked in yet."}, func() float64 {
-		return float64(queued())
-	})
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	waiting := gauge("osm_events_queued", "Events from the API server that are not worked in yet.", func() float64 { return float64(gauges.Queued()) })
+	away := gauge("osm_k8s_api_unreachable_seconds", "For how long the API server has not answered; 0 while it does.", func() float64 { return gauges.Away().Seconds() })
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.events, m.admissions, m.codes, m.failures, m.broadcasts, m.namespaces, m.features, m.responses, m.responseTime, version, waiting,
+		m.events, m.admissions, m.codes, m.failures, m.broadcasts, m.namespaces, m.features, m.responses, m.responseTime, version, waiting, away,
 	} {
 		errs = append(errs, r.Register(c))
 	}

@@ -39,7 +39,9 @@ func get(t *testing.T, client *http.Client, url string) (int, string) {
 
 func TestSite(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	metrics, err := telemetry.NewMetrics(registry, telemetry.Build{Version: "v1"}, func() int { return 3 })
+	metrics, err := telemetry.NewMetrics(registry, telemetry.Build{Version: "v1"}, telemetry.Gauges{
+		Queued: func() int { return 3 }, Away: func() time.Duration { return 2 * time.Second },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +83,7 @@ func TestSite(t *testing.T) {
 		`osm_resource_namespace_count 2`,
 		`osm_feature_flag_enabled{feature_flag="enableEgressPolicy"} 1`,
 		`osm_events_queued 3`,
+		`osm_k8s_api_unreachable_seconds 2`,
 		`osm_version_info{build_date="",git_commit="",version="v1"} 1`,
 		`osm_http_response_total{code="503",method="GET",path="/health/ready"} 1`,
 		`osm_http_response_duration_count{code="200",method="GET",path="/version"} 1`,

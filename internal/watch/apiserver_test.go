@@ -49,7 +49,7 @@ func startCluster(ctx context.Context, t *testing.T, before func(client.Client))
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	must(t, err)
 	before(c)
-	options := watch.CacheOptions("osm-system")
+	options := watch.CacheOptions("osm-system", &watch.Reach{})
 	options.Scheme = scheme
 	informers, err := cache.New(config, options)
 	must(t, err)

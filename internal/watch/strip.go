@@ -22,11 +22,12 @@ const scrapeAnnotation = "prometheus.io/scrape"
 
 // CacheOptions are how the cache that a Watcher reads from is to hold objects: without
 // what nobody reads, so that it is small in a large cluster, and MeshConfigs of the
-// mesh's namespace only, since others may not be read.
-func CacheOptions(meshNamespace string) cache.Options {
+// mesh's namespace only, since others may not be read. reach tells how the cache gets
+// on with the API server.
+func CacheOptions(meshNamespace string, reach *Reach) cache.Options {
 	by := ByObject()
 	by[&configv1alpha2.MeshConfig{}] = cache.ByObject{Namespaces: map[string]cache.Config{meshNamespace: {}}}
-	return cache.Options{DefaultTransform: StripMetadata, ByObject: by}
+	return cache.Options{DefaultTransform: StripMetadata, ByObject: by, NewInformer: reach.informer}
 }
 
 // ByObject is how a cache is to hold the large kinds.
