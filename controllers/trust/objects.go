@@ -10,6 +10,7 @@ import (
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/ca"
+	"github.com/openservicemesh/osm-operator/internal/apply"
 	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan"
@@ -48,9 +49,9 @@ func owned(key client.ObjectKey, mesh string, owner metav1.OwnerReference) metav
 }
 
 // bundles are the roots, for pods and for the control plane.
-func bundles(m *operatorv1alpha1.Mesh, root *builtin.Authority) []client.Object {
+func bundles(m *operatorv1alpha1.Mesh, root *builtin.Authority) []apply.Object {
 	owner := ownerOf("Mesh", m)
-	return []client.Object{
+	return []apply.Object{
 		&corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 			ObjectMeta: owned(client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.TrustBundleConfigMap}, m.Name, owner),

@@ -54,13 +54,15 @@ type check func(raw []byte) (warnings []string, err error)
 
 func checks() map[string]check {
 	return map[string]check{
-		"TrafficTarget":          decoded(func(o *accessv1alpha3.TrafficTarget) ([]string, error) { return trafficTarget(o) }),
-		"HTTPRouteGroup":         decoded(func(o *specsv1alpha4.HTTPRouteGroup) ([]string, error) { return nil, httpRouteGroup(o) }),
-		"TCPRoute":               decoded(func(o *specsv1alpha4.TCPRoute) ([]string, error) { return nil, tcpRoute(o) }),
-		"TrafficSplit":           decoded(func(o *splitv1alpha4.TrafficSplit) ([]string, error) { return trafficSplit(o) }),
-		"Egress":                 decoded(func(o *policyv1alpha1.Egress) ([]string, error) { return nil, egress(o) }),
-		"IngressBackend":         decoded(func(o *policyv1alpha1.IngressBackend) ([]string, error) { return nil, ingressBackend(o) }),
-		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) { return upstreamTrafficSetting(o), nil }),
+		"TrafficTarget":  decoded(func(o *accessv1alpha3.TrafficTarget) ([]string, error) { return trafficTarget(o) }),
+		"HTTPRouteGroup": decoded(func(o *specsv1alpha4.HTTPRouteGroup) ([]string, error) { return nil, httpRouteGroup(o) }),
+		"TCPRoute":       decoded(func(o *specsv1alpha4.TCPRoute) ([]string, error) { return nil, tcpRoute(o) }),
+		"TrafficSplit":   decoded(func(o *splitv1alpha4.TrafficSplit) ([]string, error) { return trafficSplit(o) }),
+		"Egress":         decoded(func(o *policyv1alpha1.Egress) ([]string, error) { return nil, egress(o) }),
+		"IngressBackend": decoded(func(o *policyv1alpha1.IngressBackend) ([]string, error) { return nil, ingressBackend(o) }),
+		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) {
+			return upstreamTrafficSetting(o), nil
+		}),
 	}
 }
 

@@ -69,6 +69,13 @@ func (e *ForeignError) Error() string {
 		e.Result, e.Mesh, operatorv1alpha1.LabelMesh, e.Mesh)
 }
 
+// Object is what can be written: any Kubernetes object. It is an alias, so that
+// packages that must not know one another mean the same.
+type Object = interface {
+	metav1.Object
+	runtime.Object
+}
+
 // Applier writes objects as one field owner.
 type Applier struct {
 	// Reader reads live objects, Writer writes them.
@@ -81,7 +88,7 @@ type Applier struct {
 // Apply makes the cluster follow the objects, in order, and returns what happened
 // to each up to the first error. The error of an object that belongs to someone
 // else is a *ForeignError.
-func (a *Applier) Apply(ctx context.Context, mesh string, objects ...client.Object) ([]Result, error) {
+func (a *Applier) Apply(ctx context.Context, mesh string, objects ...Object) ([]Result, error) {
 	results := make([]Result, 0, len(objects))
 	for _, object := range objects {
 		r, err := a.one(ctx, mesh, object)
@@ -93,7 +100,7 @@ func (a *Applier) Apply(ctx context.Context, mesh string, objects ...client.Obje
 	return results, nil
 }
 
-func (a *Applier) one(ctx context.Context, mesh string, object client.Object) (Result, error) {
+func (a *Applier) one(ctx context.Context, mesh string, object Object) (Result, error) {
 	desired, err := toUnstructured(object)
 	if err != nil {
 		return Result{}, fmt.Errorf("rendering %s %s: %w", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), err)
@@ -173,7 +180,7 @@ func stampHash(u *unstructured.Unstructured) error {
 
 // toUnstructured keeps only what is wanted: no status, no zero timestamps, no
 // empty parts that typed structs always have.
-func toUnstructured(object client.Object) (*unstructured.Unstructured, error) {
+func toUnstructured(object Object) (*unstructured.Unstructured, error) {
 	if object.GetObjectKind().GroupVersionKind().Empty() {
 		return nil, errors.New("an object to apply has no kind")
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 	"github.com/openservicemesh/osm-operator/internal/release"
@@ -40,7 +38,7 @@ type Plan struct {
 // Stage is a group of objects that are written together.
 type Stage struct {
 	Name    string
-	Objects []client.Object
+	Objects []render.Object
 }
 
 // NamespaceTakenError says that an older Mesh holds the namespace.

@@ -49,7 +49,7 @@ func TestComputeGolden(t *testing.T) {
 			m.Spec = operatorv1alpha1.MeshSpec{
 				Version: release.Current, Namespace: "edge-system", TrustDomain: "edge.example",
 				ControlPlane: &operatorv1alpha1.ControlPlane{
-					Replicas:     new(int32(3)),
+					Replicas:     3,
 					Resources:    &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}},
 					Tolerations:  []corev1.Toleration{{Key: "control-plane", Operator: corev1.TolerationOpExists}},
 					NodeSelector: map[string]string{"kubernetes.io/os": "linux"},

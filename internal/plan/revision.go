@@ -3,10 +3,8 @@ package plan
 import (
 	"cmp"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/plan/render"
 	"github.com/openservicemesh/osm-operator/internal/release"
 )
 
@@ -38,9 +36,9 @@ func Revision(m *operatorv1alpha1.Mesh, r release.Release) operatorv1alpha1.Mesh
 		TrustDomain: cmp.Or(m.Spec.TrustDomain, DefaultTrustDomain),
 		OSMImage:    r.Images.OSM,
 		EnvoyImage:  r.Images.Envoy,
-		PullPolicy:  corev1.PullIfNotPresent,
+		PullPolicy:  "IfNotPresent",
 		Replicas:    defaultReplicas,
-		Resources:   defaultResources(),
+		Resources:   render.DefaultResources(),
 	}
 	if images := m.Spec.Images; images != nil {
 		spec.OSMImage = cmp.Or(images.OSM, spec.OSMImage)
@@ -49,9 +47,7 @@ func Revision(m *operatorv1alpha1.Mesh, r release.Release) operatorv1alpha1.Mesh
 		spec.PullSecrets = images.PullSecrets
 	}
 	if size := m.Spec.ControlPlane; size != nil {
-		if size.Replicas != nil {
-			spec.Replicas = *size.Replicas
-		}
+		spec.Replicas = cmp.Or(size.Replicas, spec.Replicas)
 		if size.Resources != nil {
 			spec.Resources = *size.Resources
 		}
@@ -59,16 +55,4 @@ func Revision(m *operatorv1alpha1.Mesh, r release.Release) operatorv1alpha1.Mesh
 		spec.NodeSelector = size.NodeSelector
 	}
 	return spec
-}
-
-func defaultResources() corev1.ResourceRequirements {
-	return corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{
-			corev1.ResourceCPU:    resource.MustParse("100m"),
-			corev1.ResourceMemory: resource.MustParse("128Mi"),
-		},
-		Limits: corev1.ResourceList{
-			corev1.ResourceMemory: resource.MustParse("1Gi"),
-		},
-	}
 }

@@ -6,7 +6,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
@@ -27,7 +26,7 @@ type MeshInput struct {
 
 // Foundation returns the namespace, and what the operator may do in it: all that
 // follows needs both.
-func Foundation(in MeshInput) []client.Object {
+func Foundation(in MeshInput) []Object {
 	namespace := &corev1.Namespace{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 		ObjectMeta: in.meta("", in.Revision.Namespace, map[string]string{
@@ -37,12 +36,12 @@ func Foundation(in MeshInput) []client.Object {
 		}),
 	}
 	operator := []rbacv1.Subject{{Kind: "ServiceAccount", Name: in.OperatorServiceAccount, Namespace: in.OperatorNamespace}}
-	return []client.Object{namespace, in.roleBinding(OperatorNamespaceRole, operator)}
+	return []Object{namespace, in.roleBinding(OperatorNamespaceRole, operator)}
 }
 
 // meshConfig holds only the fields that the Mesh enforces: all others are the
 // users' and are not named, so that server-side apply leaves them alone.
-func meshConfig(in MeshInput) client.Object {
+func meshConfig(in MeshInput) Object {
 	config := &configv1alpha2.MeshConfig{
 		TypeMeta:   metav1.TypeMeta{APIVersion: configv1alpha2.GroupVersion.String(), Kind: "MeshConfig"},
 		ObjectMeta: in.meta(in.Revision.Namespace, operatorv1alpha1.MeshConfigName, nil),
@@ -55,10 +54,10 @@ func meshConfig(in MeshInput) client.Object {
 
 // Access returns the MeshConfig, and the control plane's account, its bindings and who
 // may reach it.
-func Access(in MeshInput) []client.Object {
+func Access(in MeshInput) []Object {
 	ns := in.Revision.Namespace
 	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: ServiceAccount, Namespace: ns}}
-	return []client.Object{
+	return []Object{
 		meshConfig(in),
 		&corev1.ServiceAccount{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
@@ -76,7 +75,7 @@ func Access(in MeshInput) []client.Object {
 }
 
 // roleBinding binds subjects in the mesh's namespace to the ClusterRole of that name.
-func (in MeshInput) roleBinding(name string, subjects []rbacv1.Subject) client.Object {
+func (in MeshInput) roleBinding(name string, subjects []rbacv1.Subject) Object {
 	return &rbacv1.RoleBinding{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"},
 		ObjectMeta: in.meta(in.Revision.Namespace, name, nil),
@@ -87,7 +86,7 @@ func (in MeshInput) roleBinding(name string, subjects []rbacv1.Subject) client.O
 
 // networkPolicy lets everyone reach what everyone needs, and the operator alone
 // the report stream.
-func networkPolicy(in MeshInput) client.Object {
+func networkPolicy(in MeshInput) Object {
 	tcp := corev1.ProtocolTCP
 	port := func(n int32) networkingv1.NetworkPolicyPort {
 		return networkingv1.NetworkPolicyPort{Protocol: &tcp, Port: new(intstr.FromInt32(n))}
@@ -112,13 +111,13 @@ func networkPolicy(in MeshInput) client.Object {
 }
 
 // ControlPlane returns the MeshRevision and the stable Services that lead to it.
-func ControlPlane(in MeshInput) []client.Object {
+func ControlPlane(in MeshInput) []Object {
 	revision := &operatorv1alpha1.MeshRevision{
 		TypeMeta:   metav1.TypeMeta{APIVersion: operatorv1alpha1.GroupVersion.String(), Kind: "MeshRevision"},
 		ObjectMeta: in.meta("", in.RevisionName, map[string]string{operatorv1alpha1.LabelRevision: in.Revision.Revision}),
 		Spec:       in.Revision,
 	}
-	return []client.Object{
+	return []Object{
 		revision,
 		in.service(ControllerService, servicePort("xds", XDSPort), servicePort("http", HTTPPort), servicePort("debug", DebugPort)),
 		in.service(InjectorService, servicePort("webhook", InjectorPort)),
@@ -126,7 +125,7 @@ func ControlPlane(in MeshInput) []client.Object {
 	}
 }
 
-func (in MeshInput) service(name string, ports ...corev1.ServicePort) client.Object {
+func (in MeshInput) service(name string, ports ...corev1.ServicePort) Object {
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: in.meta(in.Revision.Namespace, name, map[string]string{"app": name}),

@@ -8,7 +8,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 )
@@ -33,10 +32,10 @@ func (in RevisionInput) meta(name string) metav1.ObjectMeta {
 }
 
 // Revision returns the objects of one control plane.
-func Revision(in RevisionInput) []client.Object {
+func Revision(in RevisionInput) []Object {
 	spec := in.Revision.Spec
 	name := Deployment(spec.Revision)
-	return []client.Object{
+	return []Object{
 		&corev1.Service{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 			ObjectMeta: in.meta(name),
@@ -60,7 +59,7 @@ func Revision(in RevisionInput) []client.Object {
 	}
 }
 
-func deployment(in RevisionInput) client.Object {
+func deployment(in RevisionInput) Object {
 	spec := in.Revision.Spec
 	meta := in.meta(Deployment(spec.Revision))
 	podLabels := map[string]string{"app.kubernetes.io/name": "openservicemesh.io", "app.kubernetes.io/instance": spec.Mesh, "app.kubernetes.io/version": spec.Version}

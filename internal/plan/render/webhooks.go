@@ -4,7 +4,6 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 )
@@ -20,8 +19,8 @@ const (
 // Webhooks returns the two webhook configurations of a mesh. Neither matches a
 // deletion, nor anything in the namespaces that the cluster and the mesh live in,
 // so that nothing can get stuck while the control plane is away.
-func Webhooks(in MeshInput) []client.Object {
-	return []client.Object{mutatingWebhook(in), validatingWebhook(in)}
+func Webhooks(in MeshInput) []Object {
+	return []Object{mutatingWebhook(in), validatingWebhook(in)}
 }
 
 // enrolled selects the namespaces that belong to the mesh.
@@ -49,7 +48,7 @@ func clientConfig(in MeshInput, service, path string, port int32) admissionv1.We
 	}
 }
 
-func mutatingWebhook(in MeshInput) client.Object {
+func mutatingWebhook(in MeshInput) Object {
 	scope := admissionv1.NamespacedScope
 	return &admissionv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration"},
@@ -75,7 +74,7 @@ func mutatingWebhook(in MeshInput) client.Object {
 	}
 }
 
-func validatingWebhook(in MeshInput) client.Object {
+func validatingWebhook(in MeshInput) Object {
 	scope := admissionv1.NamespacedScope
 	write := []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
 	rule := func(group, version string, resources ...string) admissionv1.RuleWithOperations {
