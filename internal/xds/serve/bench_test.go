@@ -49,9 +49,10 @@ func benchmark(b *testing.B, services, proxies int) {
 	}
 	h.cache.SetClass("a", set(b, all...))
 
+	join := h.fleet(b, proxies, "a")
 	idle := heap()
 	before, bytes := cpu(b), wire.out.Load()
-	h.fleet(b, proxies, "a")
+	join()
 	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
 	defer cancel()
 	synced := func() bool {

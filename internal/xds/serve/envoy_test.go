@@ -38,7 +38,7 @@ func TestEnvoyFollows(t *testing.T) {
 	if envoy == "" {
 		t.Skip("OSM_TEST_ENVOY does not name an Envoy")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	h := start(t)
 	p := h.pod("1", "a")
@@ -107,7 +107,7 @@ func TestEnvoyIsFreedFromWarming(t *testing.T) {
 	if envoy == "" {
 		t.Skip("OSM_TEST_ENVOY does not name an Envoy")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	h, starting := start(t), start(t)
 	starting.mu.Lock()

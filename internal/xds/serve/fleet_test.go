@@ -44,8 +44,9 @@ type fleetConfig struct {
 	Members []member
 }
 
-// fleet runs proxies in a process of their own until the test ends.
-func (h *harness) fleet(tb testing.TB, size int, class string) {
+// fleet makes proxies in a process of their own, that connect when the function is
+// called that it returns, and go when the test ends.
+func (h *harness) fleet(tb testing.TB, size int, class string) func() {
 	tb.Helper()
 	config := fleetConfig{Address: h.address, Root: h.ca.cert.Raw}
 	for i := range size {
@@ -75,8 +76,10 @@ func (h *harness) fleet(tb testing.TB, size int, class string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	if err := gob.NewEncoder(in).Encode(config); err != nil {
-		tb.Fatal(err)
+	return func() {
+		if err := gob.NewEncoder(in).Encode(config); err != nil {
+			tb.Fatal(err)
+		}
 	}
 }
 
@@ -94,7 +97,13 @@ func runFleet(in io.Reader) error {
 	roots.AddCert(root)
 	g, ctx := errgroup.WithContext(context.Background())
 	for _, m := range config.Members {
-		g.Go(func() error { return m.run(ctx, config.Address, roots) })
+		g.Go(func() error {
+			for ctx.Err() == nil {
+				// A busy machine may not come to shake hands in time: it is tried again.
+				fmt.Fprintln(os.Stderr, "fleet: connecting again:", m.run(ctx, config.Address, roots))
+			}
+			return nil
+		})
 	}
 	return g.Wait()
 }

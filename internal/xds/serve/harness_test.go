@@ -49,6 +49,7 @@ type harness struct {
 	// Protected by mu.
 	ca       *authority // that signs pods and the server
 	trusted  *x509.CertPool
+	shown    tls.Certificate
 	pods     map[string]pod
 	lookedUp func() // called in each look-up
 }
@@ -68,13 +69,13 @@ func startOn(tb testing.TB, l net.Listener, changes ...func(*serve.Options)) *ha
 	tb.Helper()
 	h := &harness{cache: serve.NewCache(), registry: prometheus.NewRegistry(), ca: newAuthority(tb), pods: map[string]pod{}}
 	h.trusted = h.ca.pool()
-	certificate := h.ca.controlPlane(tb)
+	h.certify(h.ca.controlPlane(tb))
 	options := serve.Options{
 		Cache: h.cache, TrustDomain: trustDomain, Registerer: h.registry, Authenticate: h.authenticate, TrustBundle: "trust-bundle",
 		Credentials: func() (serve.Credentials, error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return serve.Credentials{Certificate: certificate, Roots: h.trusted}, nil
+			return serve.Credentials{Certificate: h.shown, Roots: h.trusted}, nil
 		},
 	}
 	for _, change := range changes {
@@ -117,6 +118,13 @@ func (h *harness) authenticate(_ context.Context, _ identity.Peer, node serve.No
 		PodUID: p.uid, Namespace: p.namespace, Name: p.name, Class: p.class, Revision: "v1",
 		ServiceAccount: identity.ServiceAccount{Namespace: p.namespace, Name: p.sa},
 	}, nil
+}
+
+// certify gives the server another certificate.
+func (h *harness) certify(c tls.Certificate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shown = c
 }
 
 // pod makes a pod of a class exist.
