@@ -136,10 +136,10 @@ func values() map[string]value {
 		},
 		"osm.osmController.replicaCount": func(m *operatorv1alpha1.Mesh, s string) error {
 			n, err := strconv.ParseInt(s, 10, 32)
-			if err != nil {
-				return fmt.Errorf("%q is not a whole number", s)
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is not a number of replicas", s)
 			}
-			controlPlane(m).Replicas = new(int32(n))
+			controlPlane(m).Replicas = int32(n)
 			return nil
 		},
 		"osm.image.pullPolicy": func(m *operatorv1alpha1.Mesh, s string) error {

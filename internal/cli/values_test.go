@@ -26,7 +26,7 @@ func TestMeshFromValues(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "osm"},
 		Spec: operatorv1alpha1.MeshSpec{
 			Namespace:    "osm-system",
-			ControlPlane: &operatorv1alpha1.ControlPlane{Replicas: new(int32(3))},
+			ControlPlane: &operatorv1alpha1.ControlPlane{Replicas: 3},
 			Images:       &operatorv1alpha1.Images{OSM: "registry.example/osm/osm:v1"},
 			MeshConfig: &configv1alpha2.MeshConfigSpec{Traffic: &configv1alpha2.TrafficSpec{
 				EnablePermissiveTrafficPolicyMode: new(false), EnableEgress: new(true), OutboundPortExclusionList: []int{6379, 7070},

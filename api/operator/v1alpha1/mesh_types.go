@@ -41,6 +41,7 @@ type MeshSpec struct {
 	// version is the version of the mesh, such as v0.1.0; the operator's newest
 	// when absent. A version that the operator cannot install is refused.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`
 	Version string `json:"version,omitempty"`
@@ -80,7 +81,6 @@ type MeshSpec struct {
 	// pods keep their last configuration until their certificates end.
 	// WaitForWorkloads when absent.
 	// +optional
-	// +kubebuilder:default=WaitForWorkloads
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
 
@@ -119,7 +119,7 @@ type ControlPlane struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
-	Replicas *int32 `json:"replicas,omitempty"`
+	Replicas int32 `json:"replicas,omitempty"`
 	// resources are each control-plane pod's; 100m CPU and 128Mi requested, 1Gi memory the limit, when absent.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
@@ -138,10 +138,12 @@ type ControlPlane struct {
 type Images struct {
 	// osm is the image of the control plane and of the init container.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	OSM string `json:"osm,omitempty"`
 	// envoy is the sidecar's image.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Envoy string `json:"envoy,omitempty"`
 	// pullPolicy is for all of them; IfNotPresent when absent.
@@ -164,12 +166,15 @@ type MeshStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// version is the version that runs.
 	// +optional
+	// +kubebuilder:validation:MaxLength=64
 	Version string `json:"version,omitempty"`
 	// revision is the MeshRevision that new pods get.
 	// +optional
+	// +kubebuilder:validation:MaxLength=253
 	Revision string `json:"revision,omitempty"`
 	// proxies counts sidecars.
 	// +optional
@@ -204,6 +209,7 @@ type DeletionStatus struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
+	// +kubebuilder:validation:items:MaxLength=317
 	Pods []string `json:"pods,omitempty"`
 }
 

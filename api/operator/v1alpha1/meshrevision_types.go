@@ -73,7 +73,7 @@ type MeshRevisionSpec struct {
 	// replicas is the number of control-plane pods.
 	// +required
 	// +kubebuilder:validation:Minimum=1
-	Replicas int32 `json:"replicas"`
+	Replicas int32 `json:"replicas,omitempty"`
 	// resources are each control-plane pod's.
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
@@ -96,9 +96,11 @@ type MeshRevisionStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// replicas tells available and wanted control-plane pods, such as 2/2.
 	// +optional
+	// +kubebuilder:validation:MaxLength=23
 	Replicas string `json:"replicas,omitempty"`
 	// proxies counts the sidecars of this revision.
 	// +optional
