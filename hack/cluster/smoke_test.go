@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -75,8 +76,8 @@ func TestClusterFromNothingToNothing(t *testing.T) {
 }
 
 type smoke struct {
-	app     app
-	kubectl string
+	app            app
+	kubectl, probe string
 }
 
 // machine is what a cluster could leave behind, as sets of lines.
@@ -136,15 +137,15 @@ func (c *smoke) deploy(ctx context.Context, t *testing.T) {
 
 func (c *smoke) load(ctx context.Context, t *testing.T) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "probe")
-	command := exec.CommandContext(ctx, "go", "build", "-o", binary, "./probe")
+	c.probe = filepath.Join(t.TempDir(), "probe")
+	command := exec.CommandContext(ctx, "go", "build", "-o", c.probe, "./probe")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("building the probe: %v: %s", err, output)
 	}
 	built, err := image.Ensure(t.TempDir(), image.Image{
 		Name: "example.org/probe:test", Architecture: runtime.GOARCH, Entrypoint: []string{"/probe"},
-		Files: []image.File{{Path: "/probe", From: binary, Mode: 0o755}},
+		Files: []image.File{{Path: "/probe", From: c.probe, Mode: 0o755}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -194,9 +195,21 @@ func (c *smoke) askFromInside(ctx context.Context, t *testing.T) {
 			t.Errorf("the look-up said %q (%v) after %s", output, err, time.Since(started))
 		}
 	})
+	t.Run("the node itself reaches a service, as the API server must reach webhooks", func(t *testing.T) {
+		pid, _, err := c.app.cluster().Running()
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := strings.TrimSpace(c.run(ctx, t, "", "get", "service", "server", "-o", "jsonpath={.spec.clusterIP}"))
+		output, err := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(pid), "--net", "--",
+			c.probe, "get", "http://"+address+"/").CombinedOutput()
+		if err != nil || !strings.Contains(string(output), "server seen from") {
+			t.Errorf("got %s, %v", output, err)
+		}
+	})
 	t.Run("the host reaches a pod by its address", func(t *testing.T) {
 		address := strings.TrimSpace(c.run(ctx, t, "", "get", "pod", "server", "-o", "jsonpath={.status.podIP}"))
-		output, err := exec.CommandContext(ctx, "go", "run", "./probe", "get", "http://"+address+":8080/").CombinedOutput()
+		output, err := exec.CommandContext(ctx, c.probe, "get", "http://"+address+":8080/").CombinedOutput()
 		if err != nil || !strings.Contains(string(output), "server seen from") {
 			t.Errorf("got %s, %v", output, err)
 		}
