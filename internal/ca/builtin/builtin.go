@@ -87,6 +87,9 @@ func (a *Authority) NewIntermediate(ctx context.Context, kind ca.KeyType, req ca
 	if err != nil {
 		return nil, err
 	}
+	if err := ca.CheckIntermediate(req, chain, a.roots); err != nil {
+		return nil, err
+	}
 	return &Authority{certificate: chain.Leaf(), key: key, chain: chain, roots: a.roots}, nil
 }
 
