@@ -186,7 +186,7 @@ func (e *Engine) await(ctx context.Context, name string, u *assignment, fresh se
 		defer e.mu.Unlock()
 		for _, account := range begun {
 			delete(u.awaited, account)
-			_ = account
+			u.announced[account] = struct{}{}
 		}
 		if e.assignments.used[name] == u {
 			e.assign(ctx, e.Model(), name)

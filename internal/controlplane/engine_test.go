@@ -190,11 +190,15 @@ func key(name string) mesh.Key { return mesh.Key{Namespace: "shop", Name: name} 
 
 func joined() mesh.Fact { return mesh.NamespaceFact{Name: "shop", Monitored: true} }
 
-func service(name string, number byte) mesh.Fact {
-	return mesh.ServiceFact{Key: key(name), Service: &mesh.Service{
+func service(name string, number byte, change ...func(*mesh.Service)) mesh.Fact {
+	s := &mesh.Service{
 		Key: key(name), ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, number})}, Selector: map[string]string{"app": name},
 		Ports: []mesh.ServicePort{{Name: "http", Number: 80, TargetPort: 8080, Protocol: mesh.HTTP}},
-	}}
+	}
+	for _, c := range change {
+		c(s)
+	}
+	return mesh.ServiceFact{Key: s.Key, Service: s}
 }
 
 func pod(name, app, account string, number byte, change ...func(*mesh.Pod)) mesh.Fact {
@@ -212,12 +216,15 @@ func pod(name, app, account string, number byte, change ...func(*mesh.Pod)) mesh
 }
 
 // slice has the pods of these names and numbers as endpoints.
-func slice(service string, pods map[string]byte) mesh.Fact {
+func slice(service string, pods map[string]byte, change ...func(*mesh.SliceEndpoint)) mesh.Fact {
 	s := &mesh.Slice{Key: key(service + "-1"), Service: key(service), Ports: map[string]uint16{"http": 8080}}
 	for _, name := range slices.Sorted(maps.Keys(pods)) {
 		s.Endpoints = append(s.Endpoints, mesh.SliceEndpoint{
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, pods[name]})}, Ready: true, Serving: true, Pod: key(name),
 		})
+		for _, c := range change {
+			c(&s.Endpoints[len(s.Endpoints)-1])
+		}
 	}
 	return mesh.SliceFact{Key: s.Key, Slice: s}
 }
@@ -244,6 +251,12 @@ func TestEachChangeSendsWhatItConcerns(t *testing.T) {
 		{"that pod", []mesh.Fact{pod("web-3", "web", "web", 3)}, []string{"endpoints " + webEndpoints}},
 		{"a pod that is called as before", []mesh.Fact{pod("web-3", "web", "web", 3, func(p *mesh.Pod) { p.Terminating = true })}, nil},
 		{"a pod that has left the mesh is called in clear", []mesh.Fact{pod("web-3", "web", "web", 3, func(p *mesh.Pod) { p.Meshed = false })}, []string{"endpoints " + webEndpoints}},
+		{"endpoints that are not ready", []mesh.Fact{slice("web", map[string]byte{"web-1": 1}, func(e *mesh.SliceEndpoint) { e.Ready = false })}, []string{"endpoints " + webEndpoints}},
+		{
+			"a Service whose endpoints count all the same",
+			[]mesh.Fact{service("web", 1, func(s *mesh.Service) { s.PublishNotReady = true })},
+			[]string{"endpoints " + webEndpoints},
+		},
 		{"a pod that nobody calls", []mesh.Fact{pod("buyer-2", "buyer", "buyer", 8)}, nil},
 		{"a Service that nothing else concerns", []mesh.Fact{service("cart", 3)}, []string{"class shop/buyer", "class shop/web", "endpoints shop/cart|80"}},
 		{"a policy that changes nothing", []mesh.Fact{group("unused", "/")}, nil},
@@ -386,7 +399,8 @@ func drawFacts(t *rapid.T) (about string, fact mesh.Fact) {
 		if gone {
 			return kind + name, mesh.ServiceFact{Key: key(name)}
 		}
-		return kind + name, service(name, number)
+		unready := rapid.Bool().Draw(t, "publish unready")
+		return kind + name, service(name, number, func(s *mesh.Service) { s.PublishNotReady = unready })
 	case "pod":
 		if gone {
 			return kind + podName, mesh.PodFact{Key: key(podName)}
@@ -400,7 +414,8 @@ func drawFacts(t *rapid.T) (about string, fact mesh.Fact) {
 				pods[fmt.Sprintf("p%d", i)] = i
 			}
 		}
-		return kind + name, slice(name, pods)
+		ready := rapid.Bool().Draw(t, "ready")
+		return kind + name, slice(name, pods, func(e *mesh.SliceEndpoint) { e.Ready, e.Serving = ready, ready })
 	case "group":
 		return kind, group("routes", rapid.SampledFrom([]string{"/", "/a.*", "("}).Draw(t, "path"))
 	case "target":
