@@ -116,7 +116,7 @@ func (m member) run(ctx context.Context, address string, roots *x509.CertPool) e
 	}
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		RootCAs: roots, ServerName: "osm-controller", Certificates: []tls.Certificate{{Certificate: [][]byte{m.Certificate}, PrivateKey: key}},
-	})))
+	})), grpc.WithStaticStreamWindowSize(1<<20), grpc.WithStaticConnWindowSize(1<<20)) // as the sidecar's bootstrap has them
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ const (
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second
 
-// bench is a server with all that it stands on, and the pods that exist.
+// harness is a server with all that it stands on, and the pods that exist.
 type harness struct {
 	cache    *serve.Cache
 	server   *serve.Server
@@ -357,7 +357,7 @@ func summary(r *discoveryv3.DeltaDiscoveryResponse) string {
 	return out
 }
 
-// set makes a class's set: "cds/name@version>endpoints" and the like.
+// set makes what a class is sent, with the load assignments that its clusters wait for.
 func set(tb failer, resources ...*resource.Resource) *resource.Set {
 	tb.Helper()
 	out := resource.NewSet()

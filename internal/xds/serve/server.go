@@ -100,6 +100,8 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxConcurrentStreams(8),
 		grpc.MaxRecvMsgSize(o.Limits.RequestBytes),
 		grpc.MaxHeaderListSize(16<<10),
+		// What a proxy may send unread is bounded, and not probed for with pings.
+		grpc.StaticStreamWindowSize(128<<10), grpc.StaticConnWindowSize(256<<10),
 		grpc.ReadBufferSize(8<<10), grpc.WriteBufferSize(16<<10), grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
