@@ -118,7 +118,7 @@ func (d *demo) bookstore(ctx context.Context) error {
 		}
 	}
 	for _, w := range []struct{ namespace, name string }{
-		{"bookbuyer", "bookbuyer"}, {"bookthief", "bookthief"}, {"bookstore", "bookstore-v1"}, {"bookstore", "bookstore-v2"},
+		{"bookbuyer", "bookbuyer"}, {"bookthief", "bookthief"}, {"bookstore", "bookstore"}, {"bookstore", "bookstore-v2"},
 		{"bookwarehouse", "bookwarehouse"}, {outsider, "outsider"},
 	} {
 		if err := d.Deployment(ctx, w.namespace, w.name); err != nil {
