@@ -84,17 +84,17 @@ func (s *stream) time(held bool) {
 		}
 		s.overdue = false
 	case s.hold == nil:
-		var clock *time.Timer
-		clock = time.AfterFunc(s.limits.Hold, func() { s.expire(clock) })
-		s.hold = clock
+		s.holds++
+		this := s.holds
+		s.hold = time.AfterFunc(s.limits.Hold, func() { s.expire(this) })
 	}
 }
 
-// expire ends a wait that took too long.
-func (s *stream) expire(clock *time.Timer) {
+// expire ends a wait that took too long, unless it has ended already.
+func (s *stream) expire(hold int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hold != clock {
+	if s.hold == nil || s.holds != hold {
 		return
 	}
 	s.hold, s.overdue = nil, true

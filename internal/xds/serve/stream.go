@@ -47,9 +47,10 @@ type stream struct {
 	out   chan cache.DeltaResponse
 	// resumed says that the proxy came with configuration from an earlier stream.
 	resumed bool
-	// hold runs while something waits for another kind; overdue says that it waited
-	// long enough.
+	// hold runs while something waits for another kind, for the holds-th time; overdue
+	// says that it waited long enough.
 	hold    *time.Timer
+	holds   int
 	overdue bool
 	gone    bool
 	lastBad NACK
