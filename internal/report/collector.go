@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -46,6 +47,7 @@ type Collector struct {
 	// Read-only after NewCollector.
 	dial    Dial
 	changed func()
+	silence time.Duration // tests shorten it
 
 	mu sync.Mutex
 	// Protected by mu.
@@ -57,15 +59,15 @@ type Collector struct {
 type reading struct {
 	stop context.CancelFunc
 	done chan struct{}
-	// Protected by the collector's mu.
+	// proxies are what was told, whole once heard; protected by the collector's mu.
 	heard   bool
 	proxies map[string]*reportpb.Proxy
 }
 
-// NewCollector returns a Collector without replicas. changed is called, not often
-// and never at once with itself, when Facts may have changed.
+// NewCollector returns a Collector without replicas. changed is called when Facts may
+// have changed, by each replica's reader for itself; it must not wait.
 func NewCollector(dial Dial, changed func()) *Collector {
-	return &Collector{dial: dial, changed: changed, replicas: map[Replica]*reading{}}
+	return &Collector{dial: dial, changed: changed, silence: silence, replicas: map[Replica]*reading{}}
 }
 
 // SetReplicas says which replicas serve now: new ones are dialled, others forgotten.
@@ -174,7 +176,7 @@ func (c *Collector) read(ctx context.Context, r Replica, into *reading) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	quiet := time.AfterFunc(silence, func() { cancel(errors.New("the replica fell silent")) })
+	quiet := time.AfterFunc(c.silence, func() { cancel(errors.New("the replica fell silent")) })
 	defer quiet.Stop()
 	stream, err := reportpb.NewReportsClient(conn).Watch(ctx, &reportpb.WatchRequest{})
 	if err != nil {
@@ -185,19 +187,23 @@ func (c *Collector) read(ctx context.Context, r Replica, into *reading) error {
 		if err != nil {
 			return err
 		}
-		quiet.Reset(silence)
+		quiet.Reset(c.silence)
+		if told := batch.GetReplica(); told != "" && told != r.Name {
+			return fmt.Errorf("at the address of %s answers %s", r.Name, told)
+		}
 		if c.take(into, batch) {
 			c.changed()
 		}
 	}
 }
 
-// take puts a batch into what is known and reports whether that changed anything.
+// take puts a batch into what is known and reports whether that changed anything. A
+// snapshot counts once all of it has come.
 func (c *Collector) take(into *reading, batch *reportpb.Batch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if batch.GetSnapshot() {
-		into.heard, into.proxies = true, map[string]*reportpb.Proxy{}
+		into.heard, into.proxies = false, map[string]*reportpb.Proxy{}
 	}
 	if into.proxies == nil {
 		return false
@@ -208,5 +214,10 @@ func (c *Collector) take(into *reading, batch *reportpb.Batch) bool {
 	for _, uid := range batch.GetRemoved() {
 		delete(into.proxies, uid)
 	}
-	return batch.GetSnapshot() || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
+	if batch.GetMore() {
+		return false
+	}
+	first := !into.heard
+	into.heard = true
+	return first || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
 }

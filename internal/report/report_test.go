@@ -3,6 +3,7 @@ package report_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -117,6 +118,79 @@ func TestNoReplicaMeansNoProxy(t *testing.T) {
 	if f := c.Facts(); !f.Known || f.Connected != 0 {
 		t.Errorf("Facts of no replica: %+v, want a known nothing", f)
 	}
+}
+
+func TestASnapshotCountsOnceItIsWhole(t *testing.T) {
+	const many = 1234 // takes several batches
+	p, now := newPKI(t), time.Now()
+	a := start(t, p, "a")
+	for i := range many {
+		a.store.Set(proxy(fmt.Sprint(i), now, true))
+	}
+	c, _ := collect(t, p, operator)
+	c.SetReplicas([]report.Replica{a.Replica})
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		f := c.Facts() // looked at all the time, so as to see what is in between
+		if f.Known && f.Connected != many {
+			t.Fatalf("%+v, want unknown or all of %d", f, many)
+		}
+		if f.Known {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the replica is not read")
+		}
+	}
+}
+
+func TestAnotherReplicaAtTheAddressIsNotRead(t *testing.T) {
+	p := newPKI(t)
+	a := start(t, p, "a")
+	a.store.Set(proxy("1", time.Now(), true))
+	c, changed := collect(t, p, operator)
+	c.SetReplicas([]report.Replica{{Name: "b", Address: a.Address}})
+	select {
+	case <-changed: // it was tried
+	case <-time.After(20 * time.Second):
+		t.Fatal("the replica was never tried")
+	}
+	if f := c.Facts(); f.Known || f.Connected != 0 {
+		t.Errorf("%+v, want unknown", f)
+	}
+	c.SetReplicas([]report.Replica{a.Replica})
+	until(t, c, changed, "the replica is read by its name", func(f report.Facts) bool { return f.Known && f.Connected == 1 })
+}
+
+// silent serves one snapshot, and never a sign of life.
+type silent struct {
+	reportpb.UnimplementedReportsServer
+}
+
+func (silent) Watch(_ *reportpb.WatchRequest, stream grpc.ServerStreamingServer[reportpb.Batch]) error {
+	if err := stream.Send(&reportpb.Batch{Snapshot: true, Upserts: []*reportpb.Proxy{proxy("1", time.Now(), true)}}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return stream.Context().Err()
+}
+
+func TestAReplicaThatFallsSilentIsUnknown(t *testing.T) {
+	p := newPKI(t)
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(p.server(t))))
+	reportpb.RegisterReportsServer(server, silent{})
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(listener) }()
+	t.Cleanup(func() { server.Stop(); <-done })
+	c, changed := collect(t, p, operator)
+	c.SetSilence(time.Second)
+	c.SetReplicas([]report.Replica{{Name: "a", Address: listener.Addr().String()}})
+	until(t, c, changed, "it is read", func(f report.Facts) bool { return f.Known && f.Connected == 1 })
+	until(t, c, changed, "its silence makes it unknown", func(f report.Facts) bool { return !f.Known && f.Connected == 0 })
+	until(t, c, changed, "it is asked again", func(f report.Facts) bool { return f.Known && f.Connected == 1 })
 }
 
 func TestOnlyTheOperatorMayRead(t *testing.T) {

@@ -93,7 +93,9 @@ func (s *Server) Watch(_ *reportpb.WatchRequest, stream grpc.ServerStreamingServ
 func (s *Server) send(stream grpc.ServerStreamingServer[reportpb.Batch], upserts []*reportpb.Proxy, removed []string, snapshot bool) error {
 	for first := true; first || len(upserts) > 0; first = false {
 		n := min(len(upserts), batchSize)
-		batch := &reportpb.Batch{Replica: s.Replica, Revision: s.Revision, Snapshot: snapshot && first, Upserts: upserts[:n]}
+		batch := &reportpb.Batch{
+			Replica: s.Replica, Revision: s.Revision, Snapshot: snapshot && first, Upserts: upserts[:n], More: len(upserts) > n,
+		}
 		if first {
 			batch.Removed = removed
 		}

@@ -70,7 +70,9 @@ type Batch struct {
 	// upserts are proxies that appeared or changed.
 	Upserts []*Proxy `protobuf:"bytes,4,rep,name=upserts,proto3" json:"upserts,omitempty"`
 	// removed are the pod UIDs of proxies that went.
-	Removed       []string `protobuf:"bytes,5,rep,name=removed,proto3" json:"removed,omitempty"`
+	Removed []string `protobuf:"bytes,5,rep,name=removed,proto3" json:"removed,omitempty"`
+	// more says that this is not all yet: the next batch goes on.
+	More          bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -138,6 +140,13 @@ func (x *Batch) GetRemoved() []string {
 		return x.Removed
 	}
 	return nil
+}
+
+func (x *Batch) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Proxy is a connected proxy.
@@ -354,13 +363,14 @@ var File_internal_report_reportpb_report_proto protoreflect.FileDescriptor
 const file_internal_report_reportpb_report_proto_rawDesc = "" +
 	"\n" +
 	"%internal/report/reportpb/report.proto\x12\x19openservicemesh.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
-	"\fWatchRequest\"\xaf\x01\n" +
+	"\fWatchRequest\"\xc3\x01\n" +
 	"\x05Batch\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\tR\areplica\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x1a\n" +
 	"\bsnapshot\x18\x03 \x01(\bR\bsnapshot\x12:\n" +
 	"\aupserts\x18\x04 \x03(\v2 .openservicemesh.report.v1.ProxyR\aupserts\x12\x18\n" +
-	"\aremoved\x18\x05 \x03(\tR\aremoved\"\xe5\x03\n" +
+	"\aremoved\x18\x05 \x03(\tR\aremoved\x12\x12\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\"\xe5\x03\n" +
 	"\x05Proxy\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
