@@ -308,6 +308,7 @@ func (p *plane) annotate(ctx context.Context, o client.Object) error {
 // newAccount adds an endpoint of another ServiceAccount while a sidecar takes its time
 // over its clusters.
 func (p *plane) newAccount(ctx context.Context, t *testing.T, buyer *corev1.Pod, slice *discoveryv1.EndpointSlice) {
+	t.Helper()
 	slow := p.sidecar(t, buyer)
 	slow.until(t, "the Service's endpoints", func() bool { got, ok := slow.addresses(webEndpoints); return ok && len(got) == 1 })
 	gate := make(chan struct{})
@@ -339,6 +340,7 @@ func (p *plane) newAccount(ctx context.Context, t *testing.T, buyer *corev1.Pod,
 
 // reconnects connects again with what is there already.
 func reconnects(t *testing.T, p *plane, buyer *corev1.Pod, before *proxy) {
+	t.Helper()
 	again := p.sidecar(t, buyer)
 	again.until(t, "all that the first has", func() bool {
 		return slices.Equal(again.has(resource.ClusterType), before.has(resource.ClusterType)) &&
@@ -359,6 +361,7 @@ func reconnects(t *testing.T, p *plane, buyer *corev1.Pod, before *proxy) {
 
 // strangers are those who are not whom they say they are.
 func (p *plane) strangers(t *testing.T, web, buyer *corev1.Pod) {
+	t.Helper()
 	uid := func(pod *corev1.Pod) pki.Option { return pki.PodUID(string(pod.UID)) }
 	for name, tc := range map[string]struct {
 		certificate pki.Credentials
@@ -396,6 +399,7 @@ func ended(t *testing.T, p *proxy, want codes.Code) {
 
 // statuses looks at what is written about a TrafficTarget that names what is not there.
 func (p *plane) statuses(ctx context.Context, t *testing.T) {
+	t.Helper()
 	target := &accessv1alpha3.TrafficTarget{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "buys"},
 		Spec: accessv1alpha3.TrafficTargetSpec{
@@ -447,6 +451,7 @@ func (p *plane) statuses(ctx context.Context, t *testing.T) {
 
 // enforce switches permissive mode off: nothing allows the buyer anything.
 func (p *plane) enforce(ctx context.Context, t *testing.T, sidecar *proxy) {
+	t.Helper()
 	p.config(ctx, t, func(s *configv1alpha2.MeshConfigSpec) {
 		s.Traffic = &configv1alpha2.TrafficSpec{EnablePermissiveTrafficPolicyMode: new(false), EnableEgress: new(false)}
 	})
@@ -468,6 +473,7 @@ func (p *plane) config(ctx context.Context, t *testing.T, change func(*configv1a
 
 // injects asks the webhook what it makes of a pod.
 func (p *plane) injects(ctx context.Context, t *testing.T) {
+	t.Helper()
 	pod, err := json.Marshal(&corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "new"},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
@@ -499,6 +505,7 @@ func (p *plane) injects(ctx context.Context, t *testing.T) {
 
 // debugs switches the debug server on and off.
 func (p *plane) debugs(ctx context.Context, t *testing.T, buyer *corev1.Pod) {
+	t.Helper()
 	set := func(on bool) {
 		p.config(ctx, t, func(s *configv1alpha2.MeshConfigSpec) {
 			s.Observability = &configv1alpha2.ObservabilitySpec{EnableDebugServer: &on}
@@ -543,6 +550,7 @@ func (p *plane) debugs(ctx context.Context, t *testing.T, buyer *corev1.Pod) {
 // rotate puts other roots in place: who has none of their certificates is let go, and
 // proxies verify one another by them.
 func (p *plane) rotate(t *testing.T, web *corev1.Pod) {
+	t.Helper()
 	old := p.sidecar(t, web)
 	old.until(t, "the roots", func() bool { return len(old.has(resource.SecretType)) == 1 })
 	next := pki.New(t)
@@ -564,6 +572,7 @@ func (p *plane) rotate(t *testing.T, web *corev1.Pod) {
 
 // ends stops the process: not ready first, then streams, then the rest.
 func (p *plane) ends(ctx context.Context, t *testing.T, web *corev1.Pod) {
+	t.Helper()
 	var last *proxy
 	eventually(ctx, t, "a stream", func(context.Context) error {
 		last = p.sidecar(t, web)
@@ -648,7 +657,10 @@ func TestTheAPIServerIsAway(t *testing.T) {
 	slice.Endpoints = append(slice.Endpoints, endpointAt(second))
 	must(t, p.Update(ctx, slice))
 	_, mark := sidecar.responses(0)
-	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(time.Second) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for range 20 {
+		<-ticker.C
 		for _, path := range []string{"/health/alive", "/health/ready"} {
 			if code, body, err := get(ctx, p.options.httpPort, path); err != nil || code != http.StatusOK {
 				t.Fatalf("%s answers %d %s %v while the API server is away", path, code, body, err)

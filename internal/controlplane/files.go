@@ -52,7 +52,6 @@ type Files struct {
 	serving  *tls.Certificate
 	issuer   *issue.Issuer
 	roots    *x509.CertPool
-	bundle   []byte
 	lifetime time.Duration
 	raw      map[string][]byte
 }
@@ -211,7 +210,7 @@ func (f *Files) loadRoots(ctx context.Context) error {
 		return errors.New("there is no certificate among the roots")
 	}
 	f.mu.Lock()
-	f.roots, f.bundle = roots, raw[0]
+	f.roots = roots
 	remember()
 	f.mu.Unlock()
 	if f.RootsChanged != nil {

@@ -102,10 +102,11 @@ func TestFilesAreReadAgain(t *testing.T) {
 // handshake connects to what serves with these files, as a client with a certificate.
 func handshake(t *testing.T, m *mounted, server *pki.Authority, client pki.Credentials, want bool) {
 	t.Helper()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", m.ServerTLS(true, "h2"))
+	plain, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	listener := tls.NewListener(plain, m.ServerTLS(true, "h2"))
 	defer listener.Close()
 	accepted := make(chan error, 1)
 	go func() {

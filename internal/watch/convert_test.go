@@ -225,7 +225,7 @@ func TestPods(t *testing.T) {
 			tc.change(pod)
 			tc.want(want)
 			whole := podOf(pod, signer)
-			if diff := cmp.Diff(want, podOf(stripped(t, StripPod, pod.DeepCopy()), signer), compareAddresses()); diff != "" {
+			if diff := cmp.Diff(want, podOf(stripped(t, stripPod, pod.DeepCopy()), signer), compareAddresses()); diff != "" {
 				t.Errorf("as the cache holds it (-want +got):\n%s", diff)
 			}
 			if !cmp.Equal(want, whole, compareAddresses()) {
@@ -248,11 +248,11 @@ func TestStrippingDropsWhatIsNotRead(t *testing.T) {
 	if diff := cmp.Diff(want, ns); diff != "" {
 		t.Errorf("a namespace (-want +got):\n%s", diff)
 	}
-	config := stripped(t, StripMetadata, &corev1.ConfigMap{ObjectMeta: *noise.DeepCopy()})
+	config := stripped(t, stripMetadata, &corev1.ConfigMap{ObjectMeta: *noise.DeepCopy()})
 	if config.ManagedFields != nil || len(config.Annotations) != 1 || len(config.Labels) != 2 {
 		t.Errorf("any other kind: %+v", config.ObjectMeta)
 	}
-	pod := stripped(t, StripPod, &corev1.Pod{ObjectMeta: noise, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Env: []corev1.EnvVar{{Name: "SECRET"}}}}}})
+	pod := stripped(t, stripPod, &corev1.Pod{ObjectMeta: noise, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Env: []corev1.EnvVar{{Name: "SECRET"}}}}}})
 	if pod.ManagedFields != nil || pod.Annotations != nil || len(pod.Spec.Containers) != 0 {
 		t.Errorf("a pod: %+v", pod)
 	}

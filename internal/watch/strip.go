@@ -25,23 +25,23 @@ const scrapeAnnotation = "prometheus.io/scrape"
 // mesh's namespace only, since others may not be read. reach tells how the cache gets
 // on with the API server.
 func CacheOptions(meshNamespace string, reach *Reach) cache.Options {
-	by := ByObject()
+	by := byObject()
 	by[&configv1alpha2.MeshConfig{}] = cache.ByObject{Namespaces: map[string]cache.Config{meshNamespace: {}}}
-	return cache.Options{DefaultTransform: StripMetadata, ByObject: by, NewInformer: reach.informer}
+	return cache.Options{DefaultTransform: stripMetadata, ByObject: by, NewInformer: reach.informer}
 }
 
-// ByObject is how a cache is to hold the large kinds.
-func ByObject() map[client.Object]cache.ByObject {
+// byObject is how a cache is to hold the large kinds.
+func byObject() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
-		&corev1.Pod{}:                {Transform: StripPod},
+		&corev1.Pod{}:                {Transform: stripPod},
 		&corev1.Service{}:            {Transform: stripService},
 		&corev1.Namespace{}:          {Transform: stripNamespace},
 		&discoveryv1.EndpointSlice{}: {Transform: stripSlice},
 	}
 }
 
-// StripMetadata drops what only those who wrote an object need.
-func StripMetadata(o any) (any, error) {
+// stripMetadata drops what only those who wrote an object need.
+func stripMetadata(o any) (any, error) {
 	m, err := meta.Accessor(o)
 	if err != nil {
 		return o, nil //nolint:nilerr // what has no metadata has nothing to drop
@@ -55,8 +55,8 @@ func StripMetadata(o any) (any, error) {
 	return o, nil
 }
 
-// StripPod keeps of a pod what podOf reads.
-func StripPod(o any) (any, error) {
+// stripPod keeps of a pod what podOf reads.
+func stripPod(o any) (any, error) {
 	p, ok := o.(*corev1.Pod)
 	if !ok {
 		return o, nil
