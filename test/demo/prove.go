@@ -138,7 +138,10 @@ func (d *demo) share(ctx context.Context, percent float64) (claim, error) {
 			// Five standard deviations of a fair draw.
 			holds: r.Failed() == 0 && r.Sent > requests/2 && got > percent-12.5 && got < percent+12.5,
 		}
-		return c.holds, fmt.Errorf("counted: %s", c.counted)
+		if !c.holds {
+			return false, fmt.Errorf("counted: %s", c.counted)
+		}
+		return true, nil
 	})
 	return c, err
 }
@@ -187,7 +190,10 @@ func (d *demo) collect(ctx context.Context, namespace, app, status string, n int
 		if err != nil {
 			return false, err
 		}
-		return total(last.Calls) > n, fmt.Errorf("counted: %s", calls(last.Calls))
+		if total(last.Calls) <= n {
+			return false, fmt.Errorf("counted: %s", calls(last.Calls))
+		}
+		return true, nil
 	})
 	return last, err
 }
