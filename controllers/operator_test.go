@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -161,8 +161,8 @@ func owned() map[string]client.Object {
 		"Service":            &corev1.Service{ObjectMeta: at(render.InjectorService)},
 		"MeshRevision":       &operatorv1alpha1.MeshRevision{ObjectMeta: metav1.ObjectMeta{Name: "osm-" + revision}},
 		"Deployment":         &appsv1.Deployment{ObjectMeta: at(render.Deployment(revision))},
-		"MutatingWebhook":    &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.MutatingWebhook("osm")}},
-		"ValidatingWebhook":  &admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.ValidatingWebhook("osm")}},
+		"MutatingWebhook":    &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.MutatingWebhook("osm")}},
+		"ValidatingWebhook":  &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.ValidatingWebhook("osm")}},
 		"serving Secret":     &corev1.Secret{ObjectMeta: at(render.ServingSecret(revision))},
 		"issuing Secret":     &corev1.Secret{ObjectMeta: at(render.IssuerSecret(revision))},
 		"roots":              &corev1.ConfigMap{ObjectMeta: at(operatorv1alpha1.TrustBundleConfigMap)},
@@ -201,12 +201,12 @@ func TestMeshIsFollowedAndRepaired(t *testing.T) {
 		})
 	}
 	t.Run("a field that is changed is put back", func(t *testing.T) {
-		var webhook admissionv1.MutatingWebhookConfiguration
+		var webhook admissionregistrationv1.MutatingWebhookConfiguration
 		key := client.ObjectKey{Name: render.MutatingWebhook("osm")}
 		if err := c.Get(ctx, key, &webhook); err != nil {
 			t.Fatal(err)
 		}
-		webhook.Webhooks[0].FailurePolicy = new(admissionv1.Ignore)
+		webhook.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
 		if err := c.Update(ctx, &webhook); err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +214,7 @@ func TestMeshIsFollowedAndRepaired(t *testing.T) {
 			if err := c.Get(ctx, key, &webhook); err != nil {
 				return err
 			}
-			if got := *webhook.Webhooks[0].FailurePolicy; got != admissionv1.Fail {
+			if got := *webhook.Webhooks[0].FailurePolicy; got != admissionregistrationv1.Fail {
 				return fmt.Errorf("failurePolicy is %s", got)
 			}
 			return nil
@@ -301,7 +301,7 @@ func TestRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(ctx, t, "refused", condition(ctx, c, "a-younger", operatorv1alpha1.ConditionDegraded, operatorv1alpha1.ReasonNamespaceTaken))
-		var webhook admissionv1.MutatingWebhookConfiguration
+		var webhook admissionregistrationv1.MutatingWebhookConfiguration
 		err := c.Get(ctx, client.ObjectKey{Name: render.MutatingWebhook("a-younger")}, &webhook)
 		if !apierrors.IsNotFound(err) {
 			t.Errorf("its webhook: %v, want none", err)
@@ -424,7 +424,7 @@ func TestDeletionWaitsForWorkloads(t *testing.T) {
 		}
 		return nil
 	})
-	var webhook admissionv1.MutatingWebhookConfiguration
+	var webhook admissionregistrationv1.MutatingWebhookConfiguration
 	if err := c.Get(ctx, client.ObjectKey{Name: render.MutatingWebhook("osm")}, &webhook); !apierrors.IsNotFound(err) {
 		t.Errorf("the webhook outlives its mesh: %v", err)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,8 +38,8 @@ func (r *Reconciler) finalize(ctx context.Context, m *operatorv1alpha1.Mesh) (ct
 		return ctrl.Result{RequeueAfter: heldCheck}, r.reportHeld(ctx, m, pods.Names)
 	}
 	for _, webhook := range []client.Object{
-		&admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.MutatingWebhook(m.Name)}},
-		&admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.ValidatingWebhook(m.Name)}},
+		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.MutatingWebhook(m.Name)}},
+		&admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: render.ValidatingWebhook(m.Name)}},
 	} {
 		if err := r.deleteOwned(ctx, m, webhook); err != nil {
 			return ctrl.Result{}, err
@@ -71,7 +71,7 @@ func (r *Reconciler) deleteOwned(ctx context.Context, m *operatorv1alpha1.Mesh, 
 func (r *Reconciler) reportHeld(ctx context.Context, m *operatorv1alpha1.Mesh, names []string) error {
 	next := *m.Status.DeepCopy()
 	next.ObservedGeneration = m.Generation
-	next.Deletion = &operatorv1alpha1.DeletionStatus{BlockingPods: int32(len(names)), Pods: names[:min(len(names), mostNamed)]} //nolint:gosec // a count of pods fits
+	next.Deletion = &operatorv1alpha1.DeletionStatus{BlockingPods: int32(len(names)), Pods: names[:min(len(names), mostNamed)]}
 	facts := status.MeshFacts{Generation: m.Generation, Deleting: true, Blocking: len(names)}
 	revision, err := r.revision(ctx, m, plan.Plan{})
 	if err != nil {

@@ -139,8 +139,7 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, results
 }
 
 func refusal(err error) *status.Problem {
-	var taken *plan.NamespaceTakenError
-	if errors.As(err, &taken) {
+	if _, taken := errors.AsType[*plan.NamespaceTakenError](err); taken {
 		return &status.Problem{Reason: operatorv1alpha1.ReasonNamespaceTaken, Err: err}
 	}
 	return &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: err}

@@ -3,7 +3,7 @@ package mesh
 import (
 	"context"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -29,7 +29,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		&corev1.Namespace{}, &configv1alpha2.MeshConfig{}, &corev1.ServiceAccount{}, &corev1.Service{}, &certificatesv1.ClusterTrustBundle{},
 		&rbacv1.ClusterRoleBinding{}, &rbacv1.RoleBinding{}, &networkingv1.NetworkPolicy{},
 		&operatorv1alpha1.MeshRevision{},
-		&admissionv1.MutatingWebhookConfiguration{}, &admissionv1.ValidatingWebhookConfiguration{},
+		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{},
 	} {
 		b = b.Watches(kind, handler.EnqueueRequestsFromMapFunc(byLabel(operatorv1alpha1.LabelMesh)))
 	}

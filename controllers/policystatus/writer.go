@@ -203,26 +203,36 @@ func (w *Writer) write(ctx context.Context, r policy.ObjectReport) error {
 	}
 	before := s.conditions()
 	now := verdicts(r, s)
-	var kept []metav1.Condition
-	changed := false
-	for _, c := range now {
-		if old := meta.FindStatusCondition(before, c.Type); old != nil {
-			kept = append(kept, *old)
-		}
-		changed = meta.SetStatusCondition(&kept, c) || changed
-	}
-	if s.status != nil {
-		current := s.status()
-		wanted := osmStatus(r)
-		changed = changed || current.CurrentStatus != wanted.CurrentStatus || current.Reason != wanted.Reason
-	}
-	if !changed {
+	kept, changed := merge(before, now)
+	if !changed && !osmChanged(s, r) {
 		return nil
 	}
 	if err := w.apply(ctx, s, kept, r); err != nil {
 		return err
 	}
 	return w.tell(ctx, s, before, now)
+}
+
+// merge returns the conditions of now, with the times of those before that are the
+// same, and whether any is not.
+func merge(before, now []metav1.Condition) (kept []metav1.Condition, changed bool) {
+	for _, c := range now {
+		if old := meta.FindStatusCondition(before, c.Type); old != nil {
+			kept = append(kept, *old)
+		}
+		changed = meta.SetStatusCondition(&kept, c) || changed
+	}
+	return kept, changed
+}
+
+// osmChanged reports whether the object has the status of Open Service Mesh and it
+// is another one by now.
+func osmChanged(s subject, r policy.ObjectReport) bool {
+	if s.status == nil {
+		return false
+	}
+	current, wanted := s.status(), osmStatus(r)
+	return current.CurrentStatus != wanted.CurrentStatus || current.Reason != wanted.Reason
 }
 
 // verdicts are the conditions of a report.

@@ -149,7 +149,8 @@ func start(t *testing.T) (context.Context, *rest.Config, *control, *builtin.Auth
 	}
 	control, a := &control{client: c, signer: signer, waiting: map[string]bool{}}, authority(t)
 	control.issuer.Store(issuerOf(t, a))
-	return ctx, config, control, a, control.run(ctx, t, config)
+	registry := control.run(ctx, t, config)
+	return ctx, config, control, a, registry
 }
 
 // TestKubernetesTakesTheAnswers runs against a real API server, whose rules for answers

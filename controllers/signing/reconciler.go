@@ -157,8 +157,7 @@ func (r *Reconciler) pod(ctx context.Context, key client.ObjectKey) (*issue.Pod,
 // wait leaves a request as it is, and comes back to it the later the older it is.
 func (r *Reconciler) wait(ctx context.Context, req *certificatesv1.PodCertificateRequest, age time.Duration, err error) ctrl.Result {
 	reason, after := issue.ReasonAuthorityUnavailable, min(max(age/2, soonest), latest)
-	var pending *issue.PendingError
-	if errors.As(err, &pending) {
+	if pending, ok := errors.AsType[*issue.PendingError](err); ok {
 		reason = pending.Reason
 		if pending.RetryAfter > 0 {
 			after = min(pending.RetryAfter, time.Minute)

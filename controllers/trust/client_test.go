@@ -118,7 +118,7 @@ func meet(t *testing.T, client *tls.Config, server pki.Credentials) (*x509.Certi
 		_, err = c.Read(make([]byte, 1))
 	}
 	_ = near.Close()
-	if err = errors.Join(err, <-done); err != nil {
+	if err := errors.Join(err, <-done); err != nil {
 		return nil, err
 	}
 	return side.ConnectionState().PeerCertificates[0], nil

@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
-	"github.com/openservicemesh/osm-operator/internal/ca"
 	"github.com/openservicemesh/osm-operator/internal/apply"
+	"github.com/openservicemesh/osm-operator/internal/ca"
 	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan"

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -99,7 +100,7 @@ func (r *Reconciler) wanted(ctx context.Context, m *operatorv1alpha1.Mesh) (bool
 		return false, nil
 	}
 	if _, err := r.Catalogue.Resolve(m.Spec.Version); err != nil && m.Status.Version == "" {
-		return false, nil //nolint:nilerr // the mesh controller tells of it
+		return false, nil // the mesh controller tells of it
 	}
 	var ns corev1.Namespace
 	err := r.Client.Get(ctx, client.ObjectKey{Name: plan.MeshNamespace(m)}, &ns)
@@ -171,9 +172,7 @@ func (r *Reconciler) keep(ctx context.Context, m *operatorv1alpha1.Mesh, key cli
 	if live.Labels == nil {
 		live.Labels = map[string]string{}
 	}
-	for k, v := range wanted.Labels {
-		live.Labels[k] = v
-	}
+	maps.Copy(live.Labels, wanted.Labels)
 	live.OwnerReferences = wanted.OwnerReferences
 	if err := r.Client.Patch(ctx, live, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("repairing Secret %s: %w", key, err)

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,7 +129,7 @@ func (w *WebhookCertificate) load(ctx context.Context, now time.Time) (certifica
 // tell has the API server trust the certificate. Where the configuration is
 // someone else's, as under OLM, there is none of this name and nothing to tell.
 func (w *WebhookCertificate) tell(ctx context.Context, certificate []byte) error {
-	var configuration admissionv1.ValidatingWebhookConfiguration
+	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
 	err := w.Reader.Get(ctx, client.ObjectKey{Name: webhookConfiguration}, &configuration)
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -139,7 +140,7 @@ func (w *WebhookCertificate) tell(ctx context.Context, certificate []byte) error
 	before := configuration.DeepCopy()
 	changed := false
 	for i := range configuration.Webhooks {
-		if string(configuration.Webhooks[i].ClientConfig.CABundle) != string(certificate) {
+		if !bytes.Equal(configuration.Webhooks[i].ClientConfig.CABundle, certificate) {
 			configuration.Webhooks[i].ClientConfig.CABundle = certificate
 			changed = true
 		}

@@ -49,6 +49,7 @@ type MeshSpec struct {
 	// cannot be changed.
 	// +optional
 	// +kubebuilder:default=osm-system
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.namespace cannot be changed: delete the Mesh and create it with the other namespace"
@@ -58,6 +59,7 @@ type MeshSpec struct {
 	// cluster.local when absent. It cannot be changed yet.
 	// +optional
 	// +kubebuilder:default=cluster.local
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.trustDomain cannot be changed: identities of running workloads carry it"

@@ -1,7 +1,7 @@
 package render
 
 import (
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -39,34 +39,34 @@ func enrolled(in MeshInput) *metav1.LabelSelector {
 	}
 }
 
-func clientConfig(in MeshInput, service, path string, port int32) admissionv1.WebhookClientConfig {
-	return admissionv1.WebhookClientConfig{
+func clientConfig(in MeshInput, service, path string, port int32) admissionregistrationv1.WebhookClientConfig {
+	return admissionregistrationv1.WebhookClientConfig{
 		CABundle: in.TrustBundle,
-		Service: &admissionv1.ServiceReference{
+		Service: &admissionregistrationv1.ServiceReference{
 			Namespace: in.Revision.Namespace, Name: service, Path: new(path), Port: new(port),
 		},
 	}
 }
 
 func mutatingWebhook(in MeshInput) Object {
-	scope := admissionv1.NamespacedScope
-	return &admissionv1.MutatingWebhookConfiguration{
+	scope := admissionregistrationv1.NamespacedScope
+	return &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration"},
 		ObjectMeta: in.meta("", MutatingWebhook(in.Mesh.Name), map[string]string{"app": InjectorService}),
-		Webhooks: []admissionv1.MutatingWebhook{{
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name:                    "osm-inject.k8s.io",
 			ClientConfig:            clientConfig(in, InjectorService, InjectPath, InjectorPort),
-			FailurePolicy:           new(admissionv1.Fail),
-			MatchPolicy:             new(admissionv1.Equivalent),
-			SideEffects:             new(admissionv1.SideEffectClassNone),
-			ReinvocationPolicy:      new(admissionv1.IfNeededReinvocationPolicy),
+			FailurePolicy:           new(admissionregistrationv1.Fail),
+			MatchPolicy:             new(admissionregistrationv1.Equivalent),
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			ReinvocationPolicy:      new(admissionregistrationv1.IfNeededReinvocationPolicy),
 			TimeoutSeconds:          new(int32(10)),
 			AdmissionReviewVersions: []string{"v1"},
 			NamespaceSelector:       enrolled(in),
 			ObjectSelector:          &metav1.LabelSelector{},
-			Rules: []admissionv1.RuleWithOperations{{
-				Operations: []admissionv1.OperationType{admissionv1.Create},
-				Rule: admissionv1.Rule{
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule: admissionregistrationv1.Rule{
 					APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}, Scope: &scope,
 				},
 			}},
@@ -75,32 +75,32 @@ func mutatingWebhook(in MeshInput) Object {
 }
 
 func validatingWebhook(in MeshInput) Object {
-	scope := admissionv1.NamespacedScope
-	write := []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
-	rule := func(group, version string, resources ...string) admissionv1.RuleWithOperations {
-		return admissionv1.RuleWithOperations{Operations: write, Rule: admissionv1.Rule{
+	scope := admissionregistrationv1.NamespacedScope
+	write := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
+	rule := func(group, version string, resources ...string) admissionregistrationv1.RuleWithOperations {
+		return admissionregistrationv1.RuleWithOperations{Operations: write, Rule: admissionregistrationv1.Rule{
 			APIGroups: []string{group}, APIVersions: []string{version}, Resources: resources, Scope: &scope,
 		}}
 	}
-	return &admissionv1.ValidatingWebhookConfiguration{
+	return &admissionregistrationv1.ValidatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration"},
 		ObjectMeta: in.meta("", ValidatingWebhook(in.Mesh.Name), map[string]string{"app": ValidatorService}),
-		Webhooks: []admissionv1.ValidatingWebhook{{
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name:                    "osm-validator.k8s.io",
 			ClientConfig:            clientConfig(in, ValidatorService, ValidatePath, ValidatorPort),
-			FailurePolicy:           new(admissionv1.Fail),
-			MatchPolicy:             new(admissionv1.Equivalent),
-			SideEffects:             new(admissionv1.SideEffectClassNone),
+			FailurePolicy:           new(admissionregistrationv1.Fail),
+			MatchPolicy:             new(admissionregistrationv1.Equivalent),
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
 			TimeoutSeconds:          new(int32(10)),
 			AdmissionReviewVersions: []string{"v1"},
 			NamespaceSelector:       enrolled(in),
 			ObjectSelector:          &metav1.LabelSelector{},
 			// An update of metadata alone, such as the removal of a finalizer, must
 			// never be held up.
-			MatchConditions: []admissionv1.MatchCondition{{
+			MatchConditions: []admissionregistrationv1.MatchCondition{{
 				Name: "spec-changes", Expression: "oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec",
 			}},
-			Rules: []admissionv1.RuleWithOperations{
+			Rules: []admissionregistrationv1.RuleWithOperations{
 				rule("policy.openservicemesh.io", "v1alpha1", "egresses", "ingressbackends", "upstreamtrafficsettings", "retries"),
 				rule("access.smi-spec.io", "v1alpha3", "traffictargets"),
 				rule("specs.smi-spec.io", "v1alpha4", "httproutegroups", "tcproutes"),
