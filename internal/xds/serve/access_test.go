@@ -243,6 +243,51 @@ func TestAConnectionEndsWithItsStream(t *testing.T) {
 	}
 }
 
+func TestAConnectionWhoseStreamEndedServesNoOther(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	c := h.connect(t, h.pod("1", "a"))
+	c.ask(cds)
+	c.quiet(t)
+	h.server.Disconnect("1", "a test")
+	_ = c.finish(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(c.conn).DeltaAggregatedResources(ctx)
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v, want Unavailable", err)
+	}
+}
+
+// A connection that is resumed would not show its certificate again.
+func TestNoConnectionIsResumed(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.pod("1", "a")
+	sessions := tls.NewLRUClientSessionCache(8)
+	for range 2 {
+		certificate := h.ca.workload(t, h.pod("1", "a"))
+		conn, err := (&tls.Dialer{Config: &tls.Config{
+			RootCAs: h.ca.pool(), ServerName: "osm-controller", Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}, ClientSessionCache: sessions,
+		}}).DialContext(t.Context(), "tcp", h.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Tickets come with the first bytes that are read.
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if conn.(*tls.Conn).ConnectionState().DidResume {
+			t.Error("the second connection was resumed")
+		}
+		conn.Close()
+	}
+}
+
 func TestAPodThatTheLookUpFailsFor(t *testing.T) {
 	t.Parallel()
 	h := start(t, func(o *serve.Options) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -54,7 +55,7 @@ type Authenticator func(ctx context.Context, peer identity.Peer, node NodeInfo) 
 type visitor struct {
 	identity.Peer
 	chain []*x509.Certificate // as it was sent, the leaf first
-	conn  net.Conn
+	line  *line
 }
 
 func (v visitor) leaf() *x509.Certificate { return v.chain[0] }
@@ -69,7 +70,11 @@ func visitorOf(ctx context.Context, td identity.TrustDomain, now time.Time) (vis
 	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.PeerCertificates) == 0 {
 		return visitor{}, status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	v := visitor{chain: info.State.PeerCertificates, conn: info.conn}
+	v := visitor{chain: info.State.PeerCertificates, line: info.line}
+	if v.line.spent.Load() {
+		v.line.close()
+		return v, errRenew
+	}
 	var err error
 	if v.Peer, err = identity.PeerOf(v.leaf()); err != nil {
 		return v, status.Error(codes.Unauthenticated, err.Error())
@@ -131,12 +136,27 @@ func (v visitor) verify(roots *x509.CertPool, now time.Time) error {
 	return err
 }
 
-// connection is the authenticated other end of a connection, and the connection: it
-// is closed when its stream ends, so that the next begins with a new handshake and
-// with the certificate of then.
+// connection is the authenticated other end of a connection, and the connection.
 type connection struct {
 	credentials.TLSInfo
-	conn net.Conn
+	line *line
+}
+
+// line is a connection, that carries a proxy's stream and ends with it: the next
+// stream begins with a new handshake, and with the certificate of then.
+type line struct {
+	conn  net.Conn
+	spent atomic.Bool // nothing new is served on it
+}
+
+func (l *line) close() { _ = l.conn.Close() }
+
+// hangUp closes the connection once what was said has been sent.
+func (l *line) hangUp() {
+	const farewell = 500 * time.Millisecond
+	if !l.spent.Swap(true) {
+		time.AfterFunc(farewell, l.close)
+	}
 }
 
 // handshakes makes connections.
@@ -180,7 +200,7 @@ func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		_ = conn.Close()
 		return nil, nil, fmt.Errorf("a handshake without TLS: %T", info)
 	}
-	return conn, connection{TLSInfo: of, conn: raw}, nil
+	return conn, connection{TLSInfo: of, line: &line{conn: raw}}, nil
 }
 
 // Clone implements credentials.TransportCredentials.

@@ -172,15 +172,15 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	if err != nil {
 		s.metrics.unwelcome.Inc()
 		s.log.Info("Refusing a proxy", "identity", v.ID.URI(), "podUID", v.PodUID, "reason", err.Error())
-		if v.conn != nil {
-			hangUp(v.conn)
+		if v.line != nil {
+			v.line.hangUp()
 		}
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(g.Context())
 	defer cancel(nil)
 	one := newSession(s, v, cancel)
-	defer hangUp(v.conn)
+	defer v.line.hangUp()
 	defer one.close()
 	if err := s.open(one); err != nil {
 		s.metrics.tooMany.Inc()
@@ -189,13 +189,6 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	}
 	defer s.forget(one)
 	return one.serve(ctx, g)
-}
-
-// hangUp closes a connection once what was said has been sent. Its next stream needs
-// a new handshake, so a proxy cannot go on with a certificate that is not good any more.
-func hangUp(conn net.Conn) {
-	const farewell = 500 * time.Millisecond
-	time.AfterFunc(farewell, func() { _ = conn.Close() })
 }
 
 // open makes room for a session.

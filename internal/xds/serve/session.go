@@ -33,7 +33,7 @@ type session struct {
 func newSession(s *Server, v visitor, cancel context.CancelCauseFunc) *session {
 	one := &session{server: s, visitor: v, since: time.Now()}
 	// The loop of a proxy that does not read ends with its connection only.
-	one.end = func(reason error) { cancel(reason); hangUp(v.conn) }
+	one.end = func(reason error) { cancel(reason); v.line.hangUp() }
 	one.stream = &stream{cache: s.options.Cache, limits: s.options.Limits, metrics: s.metrics, clock: &s.clock, rejected: one.rejected}
 	one.silence = time.AfterFunc(s.options.Limits.Greeting, func() { one.end(errSilent) })
 	left := min(time.Until(v.leaf().NotAfter), s.options.Limits.Age)
