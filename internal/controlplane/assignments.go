@@ -30,8 +30,9 @@ type assignments struct {
 
 // assignment is a load assignment in use.
 type assignment struct {
-	sets    []ir.EndpointSet
-	classes set[string]
+	sets []ir.EndpointSet
+	// classes counts those that refer to it.
+	classes int
 	// announced are the ServiceAccounts whose endpoints may be in it, awaited those that
 	// wait until proxies know that they may call them.
 	announced, awaited set[identity.ServiceAccount]
@@ -45,14 +46,14 @@ func newAssignments() assignments {
 
 // use notes that a class refers to a load assignment, and reports whether it is to be
 // made, being the first.
-func (a *assignments) use(name string, sets []ir.EndpointSet, class string) bool {
+func (a *assignments) use(name string, sets []ir.EndpointSet) bool {
 	u := a.used[name]
 	if u != nil {
-		u.classes[class] = struct{}{}
+		u.classes++
 		return false
 	}
 	a.used[name] = &assignment{
-		sets: sets, classes: set[string]{class: {}},
+		sets: sets, classes: 1,
 		announced: set[identity.ServiceAccount]{}, awaited: set[identity.ServiceAccount]{},
 	}
 	for _, s := range sets {
@@ -63,13 +64,12 @@ func (a *assignments) use(name string, sets []ir.EndpointSet, class string) bool
 
 // release notes that a class no longer refers to a load assignment, and reports
 // whether it was the last.
-func (a *assignments) release(name, class string) bool {
+func (a *assignments) release(name string) bool {
 	u := a.used[name]
 	if u == nil {
 		return false
 	}
-	delete(u.classes, class)
-	if len(u.classes) > 0 {
+	if u.classes--; u.classes > 0 {
 		return false
 	}
 	delete(a.used, name)
@@ -174,9 +174,7 @@ func (e *Engine) await(ctx context.Context, name string, u *assignment, fresh se
 		return
 	}
 	e.background.Go(func() {
-		e.mu.Lock()
-		classes := slices.Collect(maps.Keys(u.classes))
-		e.mu.Unlock()
+		classes := e.callers(name)
 		waiting, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		if err := e.Cache.Settled(waiting, resource.ClusterType, classes...); err != nil && ctx.Err() == nil {
@@ -192,6 +190,19 @@ func (e *Engine) await(ctx context.Context, name string, u *assignment, fresh se
 			e.assign(ctx, e.Model(), name)
 		}
 	})
+}
+
+// callers returns the classes that refer to a load assignment.
+func (e *Engine) callers(name string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []string
+	for id, c := range e.classes {
+		if c.set.Endpoints[name] != nil {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // accountsBehind returns the ServiceAccounts of the pods in the mesh that are endpoints

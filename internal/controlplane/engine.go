@@ -187,7 +187,7 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	for id := range e.classes {
 		if m.Classes[id] == nil {
 			e.Cache.DeleteClass(id)
-			e.release(id, e.classes[id].set)
+			e.release(e.classes[id].set, resource.NewSet())
 			delete(e.classes, id)
 			delete(e.failing, id)
 		}
@@ -210,25 +210,23 @@ func (e *Engine) translate(ctx context.Context, m *mesh.Model, id string, proxy 
 	}
 	delete(e.failing, id)
 	e.classes[id] = class{proxy: proxy, set: set}
+	if !known {
+		old.set = resource.NewSet()
+	}
 	// Load assignments first, so that no cluster waits for its own.
 	for name, sets := range set.Endpoints {
-		if e.assignments.use(name, sets, id) {
+		if old.set.Endpoints[name] == nil && e.assignments.use(name, sets) {
 			e.assign(ctx, m, name)
 		}
 	}
 	e.Cache.SetClass(id, set)
-	if known {
-		e.release(id, old.set)
-	}
+	e.release(old.set, set)
 }
 
 // release gives up the load assignments that a class no longer refers to; mu is held.
-func (e *Engine) release(id string, old *resource.Set) {
+func (e *Engine) release(old, now *resource.Set) {
 	for name := range old.Endpoints {
-		if now, ok := e.classes[id]; ok && now.set != old && now.set.Endpoints[name] != nil {
-			continue
-		}
-		if e.assignments.release(name, id) {
+		if now.Endpoints[name] == nil && e.assignments.release(name) {
 			e.Cache.SetShared(name, nil)
 			delete(e.failing, name)
 		}

@@ -252,6 +252,7 @@ func TestKindsThatAreNotInstalled(t *testing.T) {
 		}
 		k.lose(route, nil)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		k.add(route)
 		synctest.Wait()
 		if len(s.last().Policies.TCPRoutes) != 1 {
@@ -271,6 +272,7 @@ func TestAnAPIServerThatIsAway(t *testing.T) {
 		}
 		k.lose(&corev1.Pod{}, nil)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		k.add(meshConfig(true))
 		synctest.Wait()
 		if s.count() != 1 {
