@@ -95,7 +95,8 @@ func restart(ctx context.Context, t *testing.T, ns, name string) {
 	must(t, shared.Deployment(ctx, ns, name))
 }
 
-// TestControlPlaneAway kills all replicas of the control plane under load, and lets them come back.
+// TestControlPlaneAway kills the control plane under load, again and again until a
+// thousand requests were made without it, and lets it come back.
 func TestControlPlaneAway(t *testing.T) {
 	ctx := deadline(t, 6*time.Minute)
 	const ns = "e2e-away"
@@ -105,11 +106,21 @@ func TestControlPlaneAway(t *testing.T) {
 		workload{namespace: ns, name: "grpc", args: []string{"grpc-echo", "-addr", ":9000"}, ports: []string{"grpc:9000:grpc"}},
 	)
 	underLoad(ctx, t, ns, func() {
-		var pods corev1.PodList
-		must(t, shared.List(ctx, &pods, client.InNamespace(meshNamespace), client.MatchingLabels{"app": "osm-controller"}))
-		for i := range pods.Items {
-			must(t, shared.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0)))
-		}
+		load, err := shared.Pod(ctx, ns, "load-http")
+		must(t, err)
+		must(t, cluster.Until(ctx, "a thousand requests without a control plane", func(ctx context.Context) (bool, error) {
+			var pods corev1.PodList
+			if err := shared.List(ctx, &pods, client.InNamespace(meshNamespace), client.MatchingLabels{"app": "osm-controller"}); err != nil {
+				return false, err
+			}
+			for i := range pods.Items {
+				if err := client.IgnoreNotFound(shared.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0))); err != nil {
+					return false, err
+				}
+			}
+			r, err := shared.Counters(ctx, &load, false)
+			return err == nil && r.Sent >= 1000, err
+		}))
 		must(t, shared.Deployment(ctx, meshNamespace, controlPlaneName(ctx, t)))
 	})
 }
