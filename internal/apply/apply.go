@@ -105,26 +105,15 @@ func (a *Applier) one(ctx context.Context, mesh string, object Object) (Result, 
 	if err != nil {
 		return Result{}, fmt.Errorf("rendering %s %s: %w", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), err)
 	}
-	r := Result{GVK: desired.GroupVersionKind(), Key: client.ObjectKeyFromObject(desired)}
+	r := Result{GVK: desired.GroupVersionKind(), Key: client.ObjectKeyFromObject(desired), Outcome: Created}
 	live := &unstructured.Unstructured{}
 	live.SetGroupVersionKind(r.GVK)
-	err = a.Reader.Get(ctx, r.Key, live)
-	switch {
-	case apierrors.IsNotFound(err):
-		r.Outcome = Created
-	case err != nil:
+	if err := a.Reader.Get(ctx, r.Key, live); err == nil {
+		if err := claim(&r, mesh, live, desired); err != nil {
+			return r, err
+		}
+	} else if !apierrors.IsNotFound(err) {
 		return r, fmt.Errorf("reading %s: %w", r, err)
-	case live.GetLabels()[operatorv1alpha1.LabelMesh] == mesh || sameOwner(live, desired):
-		r.Outcome = Repaired
-	case adoptable(r.GVK) && live.GetLabels()[operatorv1alpha1.LabelMesh] == "":
-		// It was there before the mesh, and stays when the mesh goes.
-		desired.SetOwnerReferences(nil)
-		r.Outcome = Updated
-	default:
-		return r, &ForeignError{Result: r, Mesh: mesh}
-	}
-	if keepsOwner(r, live) {
-		desired.SetOwnerReferences(nil)
 	}
 	if err := stampHash(desired); err != nil {
 		return r, fmt.Errorf("hashing %s: %w", r, err)
@@ -144,6 +133,24 @@ func (a *Applier) one(ctx context.Context, mesh string, object Object) (Result, 
 	return r, nil
 }
 
+// claim says whose an object is that exists: the mesh's, or nobody's and to be
+// adopted. All others are refused.
+func claim(r *Result, mesh string, live, desired *unstructured.Unstructured) error {
+	switch {
+	case live.GetLabels()[operatorv1alpha1.LabelMesh] == mesh || sameOwner(live, desired):
+		r.Outcome = Repaired
+	case adoptable(r.GVK) && live.GetLabels()[operatorv1alpha1.LabelMesh] == "":
+		r.Outcome = Updated
+	default:
+		return &ForeignError{Result: *r, Mesh: mesh}
+	}
+	// What was there before the mesh has no owner, and stays when the mesh goes.
+	if adoptable(r.GVK) && (r.Outcome == Updated || len(live.GetOwnerReferences()) == 0) {
+		desired.SetOwnerReferences(nil)
+	}
+	return nil
+}
+
 // sameOwner reports whether live is controlled by the owner that desired names, by
 // UID: an object that lost its label is still the mesh's.
 func sameOwner(live, desired *unstructured.Unstructured) bool {
@@ -155,12 +162,6 @@ func sameOwner(live, desired *unstructured.Unstructured) bool {
 func adoptable(gvk schema.GroupVersionKind) bool {
 	return gvk.GroupKind() == schema.GroupKind{Kind: "Namespace"} ||
 		gvk.GroupKind() == schema.GroupKind{Group: configv1alpha2.GroupVersion.Group, Kind: "MeshConfig"}
-}
-
-// keepsOwner reports whether an adoptable object was adopted: it has no owner, and
-// must not get one by a later apply.
-func keepsOwner(r Result, live *unstructured.Unstructured) bool {
-	return adoptable(r.GVK) && r.Outcome != Created && len(live.GetOwnerReferences()) == 0
 }
 
 func stampHash(u *unstructured.Unstructured) error {
@@ -208,7 +209,7 @@ func prune(object map[string]any) {
 			delete(object, key)
 		case map[string]any:
 			prune(v)
-			if len(v) == 0 && writtenByAccident[key] {
+			if len(v) == 0 && writtenByAccident(key) {
 				delete(object, key)
 			}
 		case []any:
@@ -221,6 +222,13 @@ func prune(object map[string]any) {
 	}
 }
 
-// writtenByAccident are the fields of struct type without omitempty in the kinds
+// writtenByAccident tells the fields of struct type without omitempty in the kinds
 // that are applied.
-var writtenByAccident = map[string]bool{"resources": true, "strategy": true, "status": true, "spec": true}
+func writtenByAccident(field string) bool {
+	switch field {
+	case "resources", "strategy", "status", "spec":
+		return true
+	default:
+		return false
+	}
+}

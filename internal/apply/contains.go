@@ -2,6 +2,7 @@ package apply
 
 import (
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -17,29 +18,25 @@ func contains(live, desired any) bool {
 		if !ok {
 			return len(want) == 0 && live == nil
 		}
-		for key, value := range want {
-			if !contains(have[key], value) {
-				return false
-			}
-		}
-		return true
+		return containsFields(have, want)
 	case []any:
 		have, ok := live.([]any)
 		if !ok {
 			return len(want) == 0 && live == nil
 		}
-		if len(have) != len(want) {
-			return false
-		}
-		for i := range want {
-			if !contains(have[i], want[i]) {
-				return false
-			}
-		}
-		return true
+		return slices.EqualFunc(have, want, contains)
 	default:
 		return reflect.DeepEqual(live, desired) || sameQuantity(live, desired)
 	}
+}
+
+func containsFields(have, want map[string]any) bool {
+	for key, value := range want {
+		if !contains(have[key], value) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameQuantity reports whether two strings are one quantity written in two ways.
