@@ -44,14 +44,18 @@ type replaced struct {
 	Lifecycle *corev1.Lifecycle `json:"lifecycle,omitempty"`
 }
 
-var writtenAnnotations = []string{
-	originalAnnotation, bootstrapAnnotation, certificateAnnotation, validationAnnotation,
-	scrapeAnnotation, scrapePortAnnotation, scrapePathAnnotation, defaultContainerAnnotation,
-	operatorv1alpha1.AnnotationRevision,
+// writtenAnnotations are the annotations that injection writes.
+func writtenAnnotations() []string {
+	return []string{
+		originalAnnotation, bootstrapAnnotation, certificateAnnotation, validationAnnotation,
+		scrapeAnnotation, scrapePortAnnotation, scrapePathAnnotation, defaultContainerAnnotation,
+		operatorv1alpha1.AnnotationRevision,
+	}
 }
 
-var writtenLabels = []string{
-	operatorv1alpha1.LabelInjectedBy, operatorv1alpha1.LabelInjectedRevision, operatorv1alpha1.LabelProxyUUID,
+// writtenLabels are the labels that injection writes.
+func writtenLabels() []string {
+	return []string{operatorv1alpha1.LabelInjectedBy, operatorv1alpha1.LabelInjectedRevision, operatorv1alpha1.LabelProxyUUID}
 }
 
 // Injected reports whether a pod says that it was injected.
@@ -60,8 +64,8 @@ func Injected(pod *corev1.Pod) bool { return has(pod.Annotations, originalAnnota
 // remember returns what injection will replace in a pod.
 func remember(pod *corev1.Pod) original {
 	o := original{
-		Annotations: pick(pod.Annotations, writtenAnnotations),
-		Labels:      pick(pod.Labels, writtenLabels),
+		Annotations: pick(pod.Annotations, writtenAnnotations()),
+		Labels:      pick(pod.Labels, writtenLabels()),
 		Containers:  map[string]replaced{},
 		GracePeriod: pod.Spec.TerminationGracePeriodSeconds,
 	}
@@ -89,8 +93,8 @@ func Remove(pod *corev1.Pod) (*corev1.Pod, error) {
 	if err := json.Unmarshal([]byte(pod.Annotations[originalAnnotation]), &o); err != nil {
 		return nil, fmt.Errorf("annotation %s is damaged, so the pod cannot be restored: remove the sidecar by hand: %w", originalAnnotation, err)
 	}
-	out.Annotations = restore(out.Annotations, writtenAnnotations, o.Annotations)
-	out.Labels = restore(out.Labels, writtenLabels, o.Labels)
+	out.Annotations = restore(out.Annotations, writtenAnnotations(), o.Annotations)
+	out.Labels = restore(out.Labels, writtenLabels(), o.Labels)
 	out.Spec.TerminationGracePeriodSeconds = o.GracePeriod
 	out.Spec.InitContainers = slices.DeleteFunc(out.Spec.InitContainers, func(c corev1.Container) bool {
 		return c.Name == ProxyContainer || c.Name == InitContainer

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,23 +67,12 @@ func Pod(pod *corev1.Pod, ns Namespace, c Config, uuid types.UID) (*corev1.Pod, 
 // part in the mesh without being held to its rules.
 func acceptable(pod *corev1.Pod) error {
 	var errs []error
-	check := func(containers []corev1.Container) {
-		for _, c := range containers {
-			if c.Name == ProxyContainer || c.Name == InitContainer {
-				errs = append(errs, fmt.Errorf("container name %s is the mesh's: give the container another name", c.Name))
-			}
-			if s := c.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == ProxyUID {
-				errs = append(errs, fmt.Errorf("container %s runs as user %d, which is the sidecar's: choose another runAsUser", c.Name, ProxyUID))
-			}
-			for _, p := range c.Ports {
-				if p.ContainerPort >= 15000 && p.ContainerPort <= 15999 && reserved(p.ContainerPort) {
-					errs = append(errs, fmt.Errorf("container %s uses port %d, which is the sidecar's: choose another port", c.Name, p.ContainerPort))
-				}
-			}
-		}
+	for i := range pod.Spec.InitContainers {
+		errs = append(errs, acceptableContainer(&pod.Spec.InitContainers[i])...)
 	}
-	check(pod.Spec.InitContainers)
-	check(pod.Spec.Containers)
+	for i := range pod.Spec.Containers {
+		errs = append(errs, acceptableContainer(&pod.Spec.Containers[i])...)
+	}
 	if s := pod.Spec.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == ProxyUID {
 		errs = append(errs, fmt.Errorf("the pod runs as user %d, which is the sidecar's: choose another runAsUser", ProxyUID))
 	}
@@ -92,6 +82,23 @@ func acceptable(pod *corev1.Pod) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// acceptableContainer says what of a container is the sidecar's.
+func acceptableContainer(c *corev1.Container) []error {
+	var errs []error
+	if c.Name == ProxyContainer || c.Name == InitContainer {
+		errs = append(errs, fmt.Errorf("container name %s is the mesh's: give the container another name", c.Name))
+	}
+	if s := c.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == ProxyUID {
+		errs = append(errs, fmt.Errorf("container %s runs as user %d, which is the sidecar's: choose another runAsUser", c.Name, ProxyUID))
+	}
+	for _, p := range c.Ports {
+		if p.ContainerPort >= 15000 && p.ContainerPort <= 15999 && reserved(p.ContainerPort) {
+			errs = append(errs, fmt.Errorf("container %s uses port %d, which is the sidecar's: choose another port", c.Name, p.ContainerPort))
+		}
+	}
+	return errs
 }
 
 // reserved reports whether the sidecar listens on a port.
@@ -132,9 +139,7 @@ func annotate(pod *corev1.Pod, c Config, before string, files map[string]string,
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}
 	}
-	for key, content := range files {
-		pod.Annotations[key] = content
-	}
+	maps.Copy(pod.Annotations, files)
 	pod.Annotations[originalAnnotation] = before
 	pod.Annotations[operatorv1alpha1.AnnotationRevision] = c.Revision
 	if !has(pod.Annotations, defaultContainerAnnotation) && len(pod.Spec.Containers) > 0 {

@@ -84,7 +84,7 @@ func (r *rewriter) probe(c *corev1.Container, p *corev1.Probe, port uint16, path
 		}
 		return r.tcp(c, p, timeout)
 	case p.GRPC != nil:
-		listen, err := r.pass(uint16(p.GRPC.Port)) //nolint:gosec // validated by the API server as a port
+		listen, err := r.pass(uint16(p.GRPC.Port))
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func portOf(c *corev1.Container, port intstr.IntOrString) (uint16, error) {
 	}
 	for _, p := range c.Ports {
 		if p.Name == port.StrVal {
-			return uint16(p.ContainerPort), nil //nolint:gosec // validated by the API server as a port
+			return uint16(p.ContainerPort), nil
 		}
 	}
 	return 0, fmt.Errorf("no port of the container is called %q", port.StrVal)
