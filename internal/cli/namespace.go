@@ -65,12 +65,12 @@ func addNamespace(ctx context.Context, cluster client.Client, meshes []meshInfo,
 		if other := ns.Labels[operatorv1alpha1.LabelMonitoredBy]; other != "" && other != mesh {
 			return fmt.Errorf("namespace [%s] belongs to mesh [%s]: remove it from there first", name, other)
 		}
-		set(&ns.Labels, operatorv1alpha1.LabelMonitoredBy, mesh)
+		ns.Labels = with(ns.Labels, operatorv1alpha1.LabelMonitoredBy, mesh)
 		injection := "enabled"
 		if disable {
 			injection = "disabled"
 		}
-		set(&ns.Annotations, operatorv1alpha1.AnnotationInjection, injection)
+		ns.Annotations = with(ns.Annotations, operatorv1alpha1.AnnotationInjection, injection)
 		return nil
 	})
 }
@@ -112,7 +112,7 @@ func newNamespaceIgnore(env *Env) *cobra.Command {
 		var errs []error
 		for _, name := range names {
 			err := changeNamespace(cmd.Context(), cluster, name, func(ns *corev1.Namespace) error {
-				set(&ns.Labels, operatorv1alpha1.LabelIgnore, "true")
+				ns.Labels = with(ns.Labels, operatorv1alpha1.LabelIgnore, "true")
 				return nil
 			})
 			if err != nil {
@@ -185,9 +185,11 @@ func changeNamespace(ctx context.Context, cluster client.Client, name string, ch
 	return nil
 }
 
-func set(m *map[string]string, key, value string) {
-	if *m == nil {
-		*m = map[string]string{}
+// with returns a map with a value in it, the same map if there is one.
+func with(m map[string]string, key, value string) map[string]string {
+	if m == nil {
+		m = map[string]string{}
 	}
-	(*m)[key] = value
+	m[key] = value
+	return m
 }

@@ -124,13 +124,16 @@ func forward(ctx context.Context, config *rest.Config, pod client.ObjectKey, loc
 		close(stopped)
 		return "", nil, fmt.Errorf("forwarding a port to pod %s: %w", pod, err)
 	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(got[0].Local))), func() { close(stopped); <-failed }, nil
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(got[0].Local))), func() {
+		close(stopped)
+		_ = <-failed // what was asked for has been read
+	}, nil
 }
 
 func get(ctx context.Context, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("asking the sidecar: %w", err)
 	}

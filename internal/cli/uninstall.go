@@ -59,26 +59,24 @@ func (e *Env) uninstall(ctx context.Context, o uninstallOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	var m operatorv1alpha1.Mesh
-	err = cluster.Get(ctx, client.ObjectKey{Name: o.mesh}, &m)
-	missing := apierrors.IsNotFound(err) || meta.IsNoMatchError(err)
-	switch {
-	case missing && !o.wide:
+	m, found, err := findMesh(ctx, cluster, o.mesh)
+	if err != nil {
+		return err
+	}
+	if !found && !o.wide {
 		return fmt.Errorf("mesh [%s] does not exist", o.mesh)
-	case err != nil && !missing:
-		return fmt.Errorf("reading mesh [%s]: %w", o.mesh, err)
 	}
 	if !o.force && !e.confirm(fmt.Sprintf("Uninstall OSM [mesh name: %s]?", o.mesh)) {
 		return errors.New("nothing was uninstalled")
 	}
-	if !missing {
-		if err := e.deleteMesh(ctx, cluster, &m); err != nil {
+	if found {
+		if err := e.deleteMesh(ctx, cluster, m); err != nil {
 			return err
 		}
 		e.printf("OSM [mesh name: %s] in namespace [%s] uninstalled\n", m.Name, m.Spec.Namespace)
 	}
 	if o.deleteSpace {
-		if err := e.deleteNamespace(ctx, cluster, e.meshNamespace(&m)); err != nil {
+		if err := e.deleteNamespace(ctx, cluster, e.meshNamespace(m)); err != nil {
 			return err
 		}
 	}
@@ -86,6 +84,19 @@ func (e *Env) uninstall(ctx context.Context, o uninstallOptions) error {
 		return e.deleteWide(ctx, cluster)
 	}
 	return nil
+}
+
+// findMesh reads a Mesh; a cluster that does not know the kind has none.
+func findMesh(ctx context.Context, cluster client.Client, name string) (m *operatorv1alpha1.Mesh, found bool, err error) {
+	m = &operatorv1alpha1.Mesh{}
+	err = cluster.Get(ctx, client.ObjectKey{Name: name}, m)
+	switch {
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		return m, false, nil
+	case err != nil:
+		return m, false, fmt.Errorf("reading mesh [%s]: %w", name, err)
+	}
+	return m, true, nil
 }
 
 func (e *Env) meshNamespace(m *operatorv1alpha1.Mesh) string {

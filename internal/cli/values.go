@@ -224,15 +224,19 @@ func list(s string) []string {
 func meshConfig(m *operatorv1alpha1.Mesh) *configv1alpha2.MeshConfigSpec {
 	return ensure(&m.Spec.MeshConfig)
 }
+
 func traffic(m *operatorv1alpha1.Mesh) *configv1alpha2.TrafficSpec {
 	return ensure(&meshConfig(m).Traffic)
 }
+
 func sidecar(m *operatorv1alpha1.Mesh) *configv1alpha2.SidecarSpec {
 	return ensure(&meshConfig(m).Sidecar)
 }
+
 func flags(m *operatorv1alpha1.Mesh) *configv1alpha2.FeatureFlags {
 	return ensure(&meshConfig(m).FeatureFlags)
 }
+
 func certificate(m *operatorv1alpha1.Mesh) *configv1alpha2.CertificateSpec {
 	return ensure(&meshConfig(m).Certificate)
 }
@@ -240,10 +244,13 @@ func certificate(m *operatorv1alpha1.Mesh) *configv1alpha2.CertificateSpec {
 func observability(m *operatorv1alpha1.Mesh) *configv1alpha2.ObservabilitySpec {
 	return ensure(&meshConfig(m).Observability)
 }
+
 func tracing(m *operatorv1alpha1.Mesh) *configv1alpha2.TracingSpec {
 	return ensure(&observability(m).Tracing)
 }
+
 func images(m *operatorv1alpha1.Mesh) *operatorv1alpha1.Images { return ensure(&m.Spec.Images) }
+
 func controlPlane(m *operatorv1alpha1.Mesh) *operatorv1alpha1.ControlPlane {
 	return ensure(&m.Spec.ControlPlane)
 }
