@@ -10,9 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
-	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
 	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
-	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
 )
 
 // Validator refuses policies that can never mean anything, with a sentence that
@@ -54,10 +52,10 @@ type check func(raw []byte) (warnings []string, err error)
 
 func checks() map[string]check {
 	return map[string]check{
-		"TrafficTarget":  decoded(func(o *accessv1alpha3.TrafficTarget) ([]string, error) { return trafficTarget(o) }),
+		"TrafficTarget":  decoded(trafficTarget),
 		"HTTPRouteGroup": decoded(func(o *specsv1alpha4.HTTPRouteGroup) ([]string, error) { return nil, httpRouteGroup(o) }),
 		"TCPRoute":       decoded(func(o *specsv1alpha4.TCPRoute) ([]string, error) { return nil, tcpRoute(o) }),
-		"TrafficSplit":   decoded(func(o *splitv1alpha4.TrafficSplit) ([]string, error) { return trafficSplit(o) }),
+		"TrafficSplit":   decoded(trafficSplit),
 		"Egress":         decoded(func(o *policyv1alpha1.Egress) ([]string, error) { return nil, egress(o) }),
 		"IngressBackend": decoded(func(o *policyv1alpha1.IngressBackend) ([]string, error) { return nil, ingressBackend(o) }),
 		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) {

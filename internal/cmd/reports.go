@@ -111,7 +111,7 @@ func (r *reports) Read(mesh, revision string, replicas []observe.Replica) status
 	f := c.Facts()
 	return status.Proxies{
 		Known: f.Known, Unread: f.Unread,
-		Connected: int32(f.Connected), Synced: int32(f.Synced), Rejecting: int32(f.Rejecting), //nolint:gosec // counts of pods fit
+		Connected: int32(f.Connected), Synced: int32(f.Synced), Rejecting: int32(f.Rejecting),
 	}
 }
 

@@ -101,8 +101,7 @@ func publicKey(csr []byte) (crypto.PublicKey, error) {
 	}
 	// First the kind of the key: checking a signature with a bad one can be costly.
 	if err := ca.CheckPublicKey(parsed.PublicKey); err != nil {
-		var invalid *ca.InvalidError
-		if errors.As(err, &invalid) {
+		if invalid, ok := errors.AsType[*ca.InvalidError](err); ok {
 			return nil, denied(ReasonUnsupportedKeyType, "%s", invalid.Message)
 		}
 		return nil, err

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"maps"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -63,9 +64,7 @@ func deployment(in RevisionInput) Object {
 	spec := in.Revision.Spec
 	meta := in.meta(Deployment(spec.Revision))
 	podLabels := map[string]string{"app.kubernetes.io/name": "openservicemesh.io", "app.kubernetes.io/instance": spec.Mesh, "app.kubernetes.io/version": spec.Version}
-	for k, v := range controllerSelector(spec) {
-		podLabels[k] = v
-	}
+	maps.Copy(podLabels, controllerSelector(spec))
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: meta,
