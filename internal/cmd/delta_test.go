@@ -28,11 +28,10 @@ import (
 type proxy struct {
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	ended  chan error
-	// slow, if set, is waited for before clusters are acknowledged.
-	slow chan struct{}
 
 	mu sync.Mutex
-	// Protected by mu.
+	// Protected by mu. slow, if set, is waited for before clusters are acknowledged.
+	slow      chan struct{}
 	resources map[string]map[string]*discoveryv3.Resource
 	log       []string // of responses: type, and names that came and went
 	changed   chan struct{}
@@ -75,20 +74,21 @@ func (p *proxy) receive() {
 			p.ended <- err
 			return
 		}
-		p.take(resp)
-		if resp.GetTypeUrl() == resource.ClusterType && p.slow != nil {
-			<-p.slow
-		}
-		p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()})
+		gate := p.take(resp)
 		select {
 		case p.changed <- struct{}{}:
 		default:
 		}
+		if resp.GetTypeUrl() == resource.ClusterType && gate != nil {
+			<-gate
+		}
+		p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()})
 	}
 }
 
-// take keeps what came, and asks for the endpoints of new clusters.
-func (p *proxy) take(resp *discoveryv3.DeltaDiscoveryResponse) {
+// take keeps what came, asks for the endpoints of new clusters, and returns what is to
+// be waited for before clusters are acknowledged.
+func (p *proxy) take(resp *discoveryv3.DeltaDiscoveryResponse) chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	kind := resp.GetTypeUrl()
@@ -112,6 +112,7 @@ func (p *proxy) take(resp *discoveryv3.DeltaDiscoveryResponse) {
 	if len(wanted) > 0 {
 		p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.EndpointType, ResourceNamesSubscribe: wanted})
 	}
+	return p.slow
 }
 
 // endpointsOf returns the load assignment that a cluster asks for.
