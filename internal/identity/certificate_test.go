@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
@@ -179,7 +180,7 @@ func FuzzPodUIDOf(f *testing.F) {
 			return
 		}
 		again, err := identity.PodUIDExtension(uid)
-		if err != nil || string(again.Value) != string(value) {
+		if err != nil || !bytes.Equal(again.Value, value) {
 			t.Errorf("%x was taken as %q, which is written as %x: %v", value, uid, again.Value, err)
 		}
 	})

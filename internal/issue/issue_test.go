@@ -120,8 +120,8 @@ func TestForPodIssues(t *testing.T) {
 
 func TestForPodAnswersByWhatTheRequestIs(t *testing.T) {
 	i := issuer(t, intermediate(t, 30*24*time.Hour), 0)
-	key := func(make func() (crypto.Signer, error)) func(*issue.PodRequest) {
-		k, err := make()
+	key := func(generate func() (crypto.Signer, error)) func(*issue.PodRequest) {
+		k, err := generate()
 		if err != nil {
 			t.Fatal(err)
 		}

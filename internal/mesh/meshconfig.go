@@ -22,7 +22,7 @@ const (
 // SettingsFrom returns the settings that a MeshConfig makes of the defaults, and what
 // of it could not be followed, a sentence each. A value that cannot be read never
 // widens what is let through.
-func SettingsFrom(defaults Settings, spec configv1alpha2.MeshConfigSpec) (Settings, []string) {
+func SettingsFrom(defaults Settings, spec configv1alpha2.MeshConfigSpec) (settings Settings, problems []string) {
 	s := defaults
 	r := reader{settings: &s}
 	if spec.Traffic != nil {

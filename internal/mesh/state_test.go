@@ -190,7 +190,9 @@ func TestEndpointsOfSeveralSlices(t *testing.T) {
 
 func TestClassesByLocality(t *testing.T) {
 	base := []mesh.Fact{
-		namespace("shop"), mesh.NodeFact{Name: "n1", Zone: "a"}, mesh.NodeFact{Name: "n2", Zone: "b"},
+		namespace("shop"),
+		mesh.NodeFact{Name: "n1", Zone: "a"},
+		mesh.NodeFact{Name: "n2", Zone: "b"},
 		pod("shop", "p", "web"), pod("shop", "q", "web", func(p *mesh.Pod) { p.Node = "n2" }),
 	}
 	for _, tc := range []struct {
@@ -296,10 +298,22 @@ func TestProtocolOf(t *testing.T) {
 		app, name string
 		want      mesh.Protocol
 	}{
-		{"", "", mesh.HTTP}, {"", "tcp", mesh.HTTP}, {"", "tcp-x", mesh.TCP}, {"", "tcp-server-first-x", mesh.TCPServerFirst},
-		{"", "grpc-x", mesh.HTTP}, {"", "mysql-x", mesh.HTTP}, {"HTTP", "tcp-x", mesh.HTTP}, {"https", "", mesh.TCP}, {"TLS", "", mesh.TCP},
-		{"mysql", "http-x", mesh.TCP}, {"tcp-server-first", "http-x", mesh.TCPServerFirst}, {"http2", "", mesh.HTTP},
-		{"kubernetes.io/h2c", "", mesh.HTTP}, {"kubernetes.io/ws", "", mesh.HTTP}, {"kubernetes.io/wss", "", mesh.TCP}, {"gRPC", "", mesh.HTTP},
+		{"", "", mesh.HTTP},
+		{"", "tcp", mesh.HTTP},
+		{"", "tcp-x", mesh.TCP},
+		{"", "tcp-server-first-x", mesh.TCPServerFirst},
+		{"", "grpc-x", mesh.HTTP},
+		{"", "mysql-x", mesh.HTTP},
+		{"HTTP", "tcp-x", mesh.HTTP},
+		{"https", "", mesh.TCP},
+		{"TLS", "", mesh.TCP},
+		{"mysql", "http-x", mesh.TCP},
+		{"tcp-server-first", "http-x", mesh.TCPServerFirst},
+		{"http2", "", mesh.HTTP},
+		{"kubernetes.io/h2c", "", mesh.HTTP},
+		{"kubernetes.io/ws", "", mesh.HTTP},
+		{"kubernetes.io/wss", "", mesh.TCP},
+		{"gRPC", "", mesh.HTTP},
 	} {
 		if got := mesh.ProtocolOf(tc.app, tc.name); got != tc.want {
 			t.Errorf("ProtocolOf(%q, %q) = %s, want %s", tc.app, tc.name, got, tc.want)

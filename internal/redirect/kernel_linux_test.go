@@ -135,6 +135,7 @@ func TestConnections(t *testing.T) {
 					uid = proxyUID
 				case outside:
 					ns = p.outside
+				case app: // as it is
 				}
 				if got := call(ns, uid, c.network, c.to); got != c.want {
 					t.Errorf("%s: %s answers %q, want %q", c.reason, c.to, got, c.want)

@@ -17,10 +17,10 @@ import (
 // silence is how long a replica may say nothing before it counts as unreadable.
 const silence = 3*heartbeat + time.Second
 
-// retryMin and retryMax bound the wait before a replica is dialled again.
+// leastWait and mostWait bound the wait before a replica is dialled again.
 const (
-	retryMin = 500 * time.Millisecond
-	retryMax = 10 * time.Second
+	leastWait = 500 * time.Millisecond
+	mostWait  = 10 * time.Second
 )
 
 // Replica is where a replica serves its reports.
@@ -142,7 +142,7 @@ func (c *Collector) Facts() Facts {
 // follow reads a replica until ctx is done, and dials again when the stream ends.
 func (c *Collector) follow(ctx context.Context, r Replica, into *reading) {
 	defer close(into.done)
-	wait := retryMin
+	wait := leastWait
 	for {
 		started := time.Now()
 		err := c.read(ctx, r, into)
@@ -155,15 +155,15 @@ func (c *Collector) follow(ctx context.Context, r Replica, into *reading) {
 		if err != nil {
 			c.changed()
 		}
-		if time.Since(started) > retryMax {
-			wait = retryMin
+		if time.Since(started) > mostWait {
+			wait = leastWait
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, retryMax)
+		wait = min(2*wait, mostWait)
 	}
 }
 

@@ -42,7 +42,8 @@ func TestServices(t *testing.T) {
 			want: mesh.Service{
 				ClusterIPs: []netip.Addr{at("10.96.0.1"), at("fd00::1")}, Selector: map[string]string{"app": "web"},
 				Ports: []mesh.ServicePort{
-					{Name: "web", Number: 80, TargetPort: 8080, Protocol: mesh.HTTP}, {Name: "same", Number: 90, TargetPort: 90, Protocol: mesh.HTTP},
+					{Name: "web", Number: 80, TargetPort: 8080, Protocol: mesh.HTTP},
+					{Name: "same", Number: 90, TargetPort: 90, Protocol: mesh.HTTP},
 					{Name: "tcp-db", Number: 3306, TargetPortName: "db", Protocol: mesh.TCP},
 				},
 			},

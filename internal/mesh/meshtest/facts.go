@@ -135,7 +135,7 @@ func addPod(m *mesh.Model, p *Pod) {
 			continue
 		}
 		class.Services = append(class.Services, service)
-		accounts := append(m.ServiceAccounts[service], w.ServiceAccount)
+		accounts := append(slices.Clone(m.ServiceAccounts[service]), w.ServiceAccount)
 		slices.SortFunc(accounts, identity.Compare)
 		m.ServiceAccounts[service] = slices.Compact(accounts)
 		m.Endpoints[service].Items = append(m.Endpoints[service].Items, endpoint(s, p, w, class))

@@ -24,10 +24,10 @@ type Namespace struct {
 
 // New makes a network namespace whose loopback is up. It skips the test where the
 // process may not make one.
-func New(t testing.TB) *Namespace {
-	t.Helper()
+func New(tb testing.TB) *Namespace {
+	tb.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
+		tb.Skip("network namespaces need root")
 	}
 	var file *os.File
 	err := onThread(func() error {
@@ -46,12 +46,12 @@ func New(t testing.TB) *Namespace {
 		return netlink.LinkSetUp(lo)
 	})
 	if errors.Is(err, syscall.EPERM) {
-		t.Skip("network namespaces need root with all its capabilities")
+		tb.Skip("network namespaces need root with all its capabilities")
 	}
 	if err != nil {
-		t.Fatalf("making a network namespace: %v", err)
+		tb.Fatalf("making a network namespace: %v", err)
 	}
-	t.Cleanup(func() { _ = file.Close() })
+	tb.Cleanup(func() { _ = file.Close() })
 	return &Namespace{file: file}
 }
 
@@ -104,8 +104,8 @@ type End struct {
 
 // Connect puts a link between two namespaces and waits for nothing: its addresses
 // can be used at once.
-func Connect(t testing.TB, a, b End) {
-	t.Helper()
+func Connect(tb testing.TB, a, b End) {
+	tb.Helper()
 	// Made under names that are given up at once.
 	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "connecting-a"}, PeerName: "connecting-b"}
 	err := a.Namespace.Do(func() error {
@@ -125,7 +125,7 @@ func Connect(t testing.TB, a, b End) {
 		err = b.setUp(link.PeerName, a.Addresses)
 	}
 	if err != nil {
-		t.Fatalf("connecting %s and %s: %v", a.Interface, b.Interface, err)
+		tb.Fatalf("connecting %s and %s: %v", a.Interface, b.Interface, err)
 	}
 }
 
