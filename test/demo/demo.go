@@ -36,7 +36,7 @@ func newDemo(out io.Writer) (*demo, error) {
 	return &demo{Cluster: c, out: out, started: time.Now()}, nil
 }
 
-// namespaces are those of the bookstore, and one outside the mesh.
+// namespaces are those of the bookstore.
 var namespaces = []string{"bookbuyer", "bookthief", "bookstore", "bookwarehouse"} //nolint:gochecknoglobals // a constant
 
 // outsider is a namespace that is not in the mesh.
@@ -118,8 +118,12 @@ func (d *demo) bookstore(ctx context.Context) error {
 		}
 	}
 	for _, w := range []struct{ namespace, name string }{
-		{"bookbuyer", "bookbuyer"}, {"bookthief", "bookthief"}, {"bookstore", "bookstore"}, {"bookstore", "bookstore-v2"},
-		{"bookwarehouse", "bookwarehouse"}, {outsider, "outsider"},
+		{"bookbuyer", "bookbuyer"},
+		{"bookthief", "bookthief"},
+		{"bookstore", "bookstore"},
+		{"bookstore", "bookstore-v2"},
+		{"bookwarehouse", "bookwarehouse"},
+		{outsider, "outsider"},
 	} {
 		if err := d.Deployment(ctx, w.namespace, w.name); err != nil {
 			return err

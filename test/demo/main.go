@@ -2,7 +2,7 @@
 // Mesh on the cluster of KUBECONFIG, runs the bookstore in it, and proves routing,
 // splitting, mTLS and access control with counted requests.
 //
-// Usage: demo up|down
+// Usage: demo up|down.
 package main
 
 import (

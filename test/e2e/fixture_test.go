@@ -33,7 +33,7 @@ func namespace(ctx context.Context, t *testing.T, name string, meshed bool) {
 		if os.Getenv("OSM_E2E_KEEP") != "" {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is done by now
 		defer cancel()
 		if err := client.IgnoreNotFound(shared.Delete(ctx, ns)); err != nil {
 			t.Errorf("deleting namespace %s: %v", name, err)

@@ -29,7 +29,7 @@ const (
 )
 
 // shared is the cluster that all tests use; it is read-only after TestMain.
-var shared *cluster.Cluster //nolint:gochecknoglobals // one cluster for all tests
+var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	if os.Getenv("OSM_E2E") == "" {

@@ -80,7 +80,8 @@ func (n *node) start(t *testing.T, config string) {
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for dir := n.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+	top := os.TempDir() //nolint:usetesting // what t.TempDir makes is below it
+	for dir := n.dir; dir != top && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +93,7 @@ func (n *node) start(t *testing.T, config string) {
 	}
 	defer binary.Close()
 	var log bytes.Buffer
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", "-c", path, "--concurrency", "1", "--log-level", "warning",
 		"--service-node", "node", "--service-cluster", "cluster", "--disable-hot-restart", "--component-log-level", os.Getenv("OSM_TEST_ENVOY_LOG"))
 	cmd.ExtraFiles = []*os.File{binary}

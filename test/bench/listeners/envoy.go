@@ -74,7 +74,7 @@ func measure(ctx context.Context, binary string, s shape, l load) (measurement, 
 	if err != nil {
 		return measurement{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	roots, document, err := writeIdentity(dir)
 	if err != nil {
 		return measurement{}, err
@@ -118,6 +118,15 @@ func (m *mesh) shaped(s shape, count int) (resources, error) {
 		s.apply(c)
 	}
 	return c.resources()
+}
+
+// process is a running Envoy.
+type process struct {
+	cmd     *exec.Cmd
+	admin   *http.Client
+	started time.Time
+	exited  chan struct{}
+	log     *bytes.Buffer
 }
 
 // grow adds services one by one and takes the means.
@@ -168,15 +177,6 @@ func serve(dir string, control *server) (stop func(), err error) {
 	return g.Stop, nil
 }
 
-// process is a running Envoy.
-type process struct {
-	cmd     *exec.Cmd
-	admin   *http.Client
-	started time.Time
-	exited  chan struct{}
-	log     *bytes.Buffer
-}
-
 func start(ctx context.Context, binary, dir string, eager bool, workers int) (*process, error) {
 	stats := "deferred_stat_options: {enable_deferred_creation_stats: true}"
 	if eager {
@@ -220,7 +220,7 @@ func (p *process) wait(ctx context.Context, holds func() (bool, error)) error {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), errors.New(p.log.String()))
 		case <-p.exited:
-			return fmt.Errorf("Envoy ended: %s", p.log.String())
+			return fmt.Errorf("the proxy ended: %s", p.log.String())
 		case <-time.After(time.Millisecond):
 		}
 	}

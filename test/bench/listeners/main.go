@@ -21,8 +21,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}
@@ -40,7 +41,7 @@ func run(ctx context.Context) error {
 	}
 	fmt.Printf("| shape | workers | RSS MiB | allocated MiB | KiB per service | ready | initial MiB sent | +1: bytes | +1: resources | +1: CPU | +1: acknowledged | listeners added / modified / in place |\n")
 	fmt.Printf("|---|---|---|---|---|---|---|---|---|---|---|---|\n")
-	for _, w := range strings.Split(*workers, ",") {
+	for w := range strings.SplitSeq(*workers, ",") {
 		n, err := strconv.Atoi(w)
 		if err != nil {
 			return err

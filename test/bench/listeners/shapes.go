@@ -226,7 +226,7 @@ func (c *config) takeManager(table string) []*listenerv3.Filter {
 		parts := strings.Split(n, "/") // outbound/namespace/service/port
 		service, host := parts[2]+"."+parts[1], c.routes[n].GetVirtualHosts()[0]
 		host.Domains = []string{parts[2] + "-" + parts[1], service, service + ".svc", service + ".svc.cluster", service + ".svc.cluster.local"}
-		if merged.Name == "" {
+		if merged.GetName() == "" {
 			merged = proto.CloneOf(c.routes[n])
 			merged.Name, merged.VirtualHosts = table, nil
 			filters = c.listeners[n].GetFilterChains()[0].GetFilters()
