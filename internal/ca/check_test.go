@@ -83,8 +83,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	for name, options := range cases {
 		t.Run(name, func(t *testing.T) {
 			err := ca.Check(req, answer(t, mesh, req, options...), mesh.Root.Chain)
-			var target *ca.WrongError
-			if !errors.As(err, &target) {
+			if _, wrong := errors.AsType[*ca.WrongError](err); !wrong {
 				t.Errorf("Check: %v, want a *WrongError", err)
 			}
 		})

@@ -88,7 +88,7 @@ func secrets(t *testing.T, key ca.PrivateKey) []string {
 		t.Fatalf("a key of type %T", k)
 	}
 	raw = raw[:16]
-	listed := strings.Trim(fmt.Sprint(raw[:8]), "[]")
+	listed := strings.Trim(fmt.Sprintf("%d", raw[:8]), "[]")
 	return []string{
 		hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)), base64.StdEncoding.EncodeToString(raw)[:16], listed,
 		strings.ReplaceAll(listed, " ", ", "), string(raw),

@@ -91,7 +91,7 @@ func TestUnanswered(t *testing.T) {
 		"its store is away":  {apierrors.NewInternalError(errors.New("etcd")), true},
 		"too slow":           {apierrors.NewServerTimeout(pods, "list", 1), true},
 		"too old":            {apierrors.NewResourceExpired("too old"), false},
-		"gone":               {apierrors.NewGone("gone"), false},
+		"gone":               {apierrors.NewGone("gone"), false}, //nolint:staticcheck // what older API servers say
 		"not allowed":        {apierrors.NewForbidden(pods, "", errors.New("no")), false},
 		"not installed":      {apierrors.NewNotFound(pods, ""), false},
 		"anything else":      {errors.New("decoding"), false},

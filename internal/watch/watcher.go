@@ -70,27 +70,24 @@ func New(o Options) *Watcher {
 // as without objects, and are followed from when it has them.
 func (w *Watcher) Run(ctx context.Context, sink func(context.Context, *mesh.Model, mesh.Change)) error {
 	group, ctx := errgroup.WithContext(ctx)
-	synced, err := w.subscribe(ctx, group)
-	if err == nil && toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+	synced := w.subscribe(ctx, group)
+	if toolscache.WaitForCacheSync(ctx.Done(), synced...) && ctx.Err() == nil {
 		logf.FromContext(ctx).Info("Read the cluster once")
 		w.publish(ctx, sink)
 	}
-	if waitErr := group.Wait(); waitErr != nil {
-		return waitErr
-	}
-	return err
+	return group.Wait()
 }
 
 // subscribe adds a handler for every kind, and returns what tells that its objects
 // were read. Kinds that are not installed are looked for again in the background.
-func (w *Watcher) subscribe(ctx context.Context, group *errgroup.Group) ([]toolscache.InformerSynced, error) {
+func (w *Watcher) subscribe(ctx context.Context, group *errgroup.Group) []toolscache.InformerSynced {
 	var synced []toolscache.InformerSynced
 	for _, k := range w.kinds() {
 		read, err := w.follow(ctx, k)
 		for err != nil && (!k.optional || !meta.IsNoMatchError(err)) {
 			logf.FromContext(ctx).Error(err, "Waiting to watch a kind", "kind", k.name)
 			if !pause(ctx) {
-				return nil, nil
+				return nil
 			}
 			read, err = w.follow(ctx, k)
 		}
@@ -104,7 +101,7 @@ func (w *Watcher) subscribe(ctx context.Context, group *errgroup.Group) ([]tools
 			return nil
 		})
 	}
-	return synced, nil
+	return synced
 }
 
 // await follows a kind as soon as it is installed.

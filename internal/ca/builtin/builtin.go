@@ -117,7 +117,8 @@ func Load(chainPEM, keyPEM, rootsPEM []byte) (*Authority, error) {
 	if selfSigned(a.certificate) {
 		a.chain = nil
 	}
-	return a, a.check()
+	err = a.check()
+	return a, err
 }
 
 // check reports why an authority cannot sign anything that others would accept,

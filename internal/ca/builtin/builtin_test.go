@@ -1,6 +1,7 @@
 package builtin_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
 	"errors"
@@ -154,7 +155,7 @@ func TestAuthorityKeepsItsKeyToItself(t *testing.T) {
 	if !ok {
 		t.Fatal("no Ed25519 key")
 	}
-	secret := strings.Trim(fmt.Sprint(private.Seed()[:8]), "[]")
+	secret := strings.Trim(fmt.Sprintf("%d", private.Seed()[:8]), "[]")
 	printed := fmt.Sprintf("%v %+v %s %q %+v", root, root, root, root, any(*root))
 	if strings.Contains(printed, secret) || !strings.Contains(printed, "root of mesh osm") {
 		t.Errorf("printed as %s", printed)
@@ -163,7 +164,7 @@ func TestAuthorityKeepsItsKeyToItself(t *testing.T) {
 
 func TestAuthoritiesOfOneNameAreToldApart(t *testing.T) {
 	a, b := newRoot(t, ca.ECDSAP256), newRoot(t, ca.ECDSAP256)
-	if string(a.Certificate().RawSubject) == string(b.Certificate().RawSubject) {
+	if bytes.Equal(a.Certificate().RawSubject, b.Certificate().RawSubject) {
 		t.Errorf("two roots have the subject %s", a.Certificate().Subject)
 	}
 	issuer := newIntermediate(t, a, ca.ECDSAP256)
@@ -197,8 +198,7 @@ func TestIntermediateCertifiesNoOther(t *testing.T) {
 	_, err := issuer.NewIntermediate(t.Context(), ca.ECDSAP256, ca.IntermediateRequest{
 		Name: "below", NotBefore: now, NotAfter: now.Add(time.Hour),
 	})
-	var refused *ca.RefusedError
-	if !errors.As(err, &refused) {
+	if _, refused := errors.AsType[*ca.RefusedError](err); !refused {
 		t.Errorf("want it refused, got %v", err)
 	}
 }

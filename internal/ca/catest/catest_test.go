@@ -106,11 +106,15 @@ func (a *authority) Bundle(ctx context.Context) ([]*x509.Certificate, error) {
 }
 
 func newAuthority(t *testing.T, b bad) ca.Authority {
+	t.Helper()
 	return &authority{t: t, mesh: pki.New(t), bad: b}
 }
 
 func TestAGoodAuthorityPasses(t *testing.T) {
-	catest.Run(t, func(t *testing.T) ca.Authority { return newAuthority(t, bad{}) })
+	catest.Run(t, func(t *testing.T) ca.Authority {
+		t.Helper()
+		return newAuthority(t, bad{})
+	})
 }
 
 func TestABadAuthorityFails(t *testing.T) {

@@ -52,10 +52,10 @@ func refusesWeakKeys(ctx context.Context, a ca.Authority) error {
 		"RSA with an even modulus":          &rsa.PublicKey{N: new(big.Int).Lsh(odd(2047), 1), E: 65537},
 		"a private key":                     ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)),
 		"something that is no key":          "key",
-		"a point that is not on its curve":  &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)},
+		"a point that is not on its curve":  point(elliptic.P256(), big.NewInt(1)),
 		"a point that is nowhere":           &ecdsa.PublicKey{Curve: elliptic.P256()},
-		"a curve that is nowhere":           &ecdsa.PublicKey{X: big.NewInt(1), Y: big.NewInt(1)},
-		"the point of another curve's size": &ecdsa.PublicKey{Curve: elliptic.P256(), X: odd(384), Y: odd(384)},
+		"a curve that is nowhere":           point(nil, big.NewInt(1)),
+		"the point of another curve's size": point(elliptic.P256(), odd(384)),
 	}
 	for _, curve := range []elliptic.Curve{elliptic.P224(), elliptic.P521()} {
 		k, err := ecdsa.GenerateKey(curve, rand.Reader)
@@ -69,6 +69,12 @@ func refusesWeakKeys(ctx context.Context, a ca.Authority) error {
 		changes[name] = func(r *ca.Request) { r.PublicKey = public }
 	}
 	return refusesEach(ctx, a, ca.FieldPublicKey, changes)
+}
+
+// point returns an ECDSA key whose point has two equal coordinates, which is on no
+// curve that keys are made for.
+func point(curve elliptic.Curve, n *big.Int) *ecdsa.PublicKey {
+	return &ecdsa.PublicKey{Curve: curve, X: n, Y: n} //nolint:staticcheck // a key that is wrong can be made in no other way
 }
 
 // odd returns an odd number of so many bits.
