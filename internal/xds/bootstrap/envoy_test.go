@@ -73,9 +73,9 @@ func TestEnvoyAnswersProbes(t *testing.T) {
 }
 
 // get asks once, as the kubelet would.
-func get(ctx context.Context, t *testing.T, port uint16, path string) (int, string) {
+func get(ctx context.Context, t *testing.T, port uint16, path string) (code int, answer string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(int(port))+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(int(port))+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

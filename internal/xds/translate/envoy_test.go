@@ -50,9 +50,9 @@ func validate(t *testing.T, envoy string, p *ir.Proxy) {
 	ca := newAuthority(t)
 	shared := *p.Shared
 	shared.TrustBundle = ca.roots()
-	real := *p
-	real.Shared = &shared
-	set, err := translate.New().Proxy(&real)
+	trusting := *p
+	trusting.Shared = &shared
+	set, err := translate.New().Proxy(&trusting)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ func TestInboundHTTP2(t *testing.T) {
 	}}
 	defer client.CloseIdleConnections()
 	for path, want := range map[string]int{"/buy/1": 200, "/closed": 403, "/nothing": 404} {
-		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, fmt.Sprintf("https://%s:%d%s", storePod, w.web, path), nil)
+		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, fmt.Sprintf("https://%s:%d%s", storePod, w.web, path), http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,13 +337,13 @@ func TestAccessLog(t *testing.T) {
 		_, _ = io.ReadAll(c)
 		_ = c.Close()
 	}
-	clear, err := net.Dial("tcp", net.JoinHostPort(storePod, strconv.Itoa(int(w.web))))
+	bare, err := net.Dial("tcp", net.JoinHostPort(storePod, strconv.Itoa(int(w.web))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = io.WriteString(clear, "GET / HTTP/1.1\r\n\r\n")
-	_, _ = io.ReadAll(clear)
-	_ = clear.Close()
+	_, _ = io.WriteString(bare, "GET / HTTP/1.1\r\n\r\n")
+	_, _ = io.ReadAll(bare)
+	_ = bare.Close()
 
 	var lines []map[string]any
 	waitFor(t, w.world, "three lines of log", func() bool {

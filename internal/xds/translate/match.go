@@ -99,9 +99,7 @@ func (m *maker) matchValue(in ir.ValueMatch) *matcherv3.StringMatcher {
 		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: in.Value}}
 	case ir.MatchRegex:
 		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: m.regex(in.Value)}}
-	case ir.MatchAny, ir.MatchPathPrefix:
-		fallthrough
-	default:
+	default: // ir.MatchAny and ir.MatchPathPrefix say nothing about a value
 		m.fail(fmt.Errorf("the value of %q cannot be matched by %q", in.Name, in.Kind))
 		return exact("")
 	}

@@ -3,6 +3,7 @@ package translate_test
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -83,9 +84,7 @@ func (w *outboundWorld) pods() *mesh.Model {
 		key("pets"): {w.plain: w.plain}, key("data"): {w.raw: w.raw},
 	}
 	first := map[mesh.Key]map[uint16]uint16{key("plain"): {80: w.plain}, key("strict"): {80: w.plain}}
-	for k, v := range outside {
-		first[k] = v
-	}
+	maps.Copy(first, outside)
 	return modelOf(
 		pod{storePod, account("shop", "store"), true, inMesh},
 		// The endpoint says that it is somebody's, and presents the certificate of store.

@@ -137,8 +137,8 @@ func TestPermissionsThatShrink(t *testing.T) {
 		t.Fatal(err)
 	}
 	flow := bufio.NewReader(streaming)
-	resp, err := http.ReadResponse(flow, nil)
-	if err != nil || resp.StatusCode != 200 {
+	resp, err := http.ReadResponse(flow, nil) //nolint:bodyclose // it is, below
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("got %v, %v", resp, err)
 	}
 	defer resp.Body.Close()

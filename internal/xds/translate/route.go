@@ -57,7 +57,7 @@ func (m *maker) virtualHost(d *ir.Destination, taken map[string]bool) *routev3.V
 		taken[domain] = true
 		host.Domains = append(host.Domains, domain)
 	}
-	if len(host.Domains) == 0 {
+	if len(host.GetDomains()) == 0 {
 		return nil
 	}
 	for i := range d.Routes {
@@ -276,7 +276,7 @@ func (m *maker) retryPolicy(r *ir.HTTPRoute, backends []ir.WeightedBackend) *rou
 		RetriableStatusCodes: r.Retry.StatusCodes,
 	}
 	if len(r.Retry.StatusCodes) > 0 {
-		out.RetryOn = strings.TrimPrefix(out.RetryOn+",retriable-status-codes", ",")
+		out.RetryOn = strings.TrimPrefix(out.GetRetryOn()+",retriable-status-codes", ",")
 	}
 	if r.Retry.BackoffBase > 0 {
 		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{

@@ -124,6 +124,7 @@ func application(t *testing.T, address string, port uint16) uint16 {
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "application")
+		//nolint:errchkjson // the values are all text
 		_ = json.NewEncoder(w).Encode(answer{Pod: address, Path: r.RequestURI, Host: r.Host, Protocol: r.Proto, Header: r.Header})
 	})}
 	server.Protocols.SetHTTP1(true)
@@ -216,7 +217,7 @@ func (w *world) peer(address string, port uint16, protocols []string, certificat
 // askTwice sends two requests over a connection that stays, which one pod must answer.
 func askTwice(ctx context.Context, client *http.Client, pod string) error {
 	for range 2 {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://some.host/", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://some.host/", http.NoBody)
 		if err != nil {
 			return err
 		}
