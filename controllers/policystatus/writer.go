@@ -93,9 +93,6 @@ func (w *Writer) Set(reports []policy.ObjectReport) {
 	}
 }
 
-// NeedLeaderElection implements manager.LeaderElectionRunnable: one replica writes.
-func (w *Writer) NeedLeaderElection() bool { return true }
-
 // Start implements manager.Runnable.
 func (w *Writer) Start(ctx context.Context) error {
 	timer := time.NewTimer(0)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
-
 )
 
 // gate is a way to the API server that can be shut.

@@ -209,4 +209,3 @@ func (p *plane) sidecar(t *testing.T, pod *corev1.Pod) *proxy {
 }
 
 func nodeOf(pod *corev1.Pod) string { return string(pod.UID) + "." + pod.Name + "." + pod.Namespace }
-

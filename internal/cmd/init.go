@@ -3,6 +3,7 @@ package cmd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"strconv"
@@ -28,6 +29,8 @@ type initOptions struct {
 	outboundRanges, outboundOnly []string
 	interfaces, podIPs           []string
 	localProxyMode               string
+	// show prints the rules, and remove takes them away; neither redirects.
+	show, remove bool
 }
 
 // newInitCommand returns the verb that runs once in each pod of the mesh, before its
@@ -39,10 +42,17 @@ func newInitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "init", Short: "Redirect a pod's traffic to its sidecar (in a pod)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case o.show:
+				return printRules(o, c.OutOrStdout())
+			case o.remove:
+				return redirect.Remove()
+			}
 			return runInit(o, logr.FromSlogHandler(slog.NewJSONHandler(c.ErrOrStderr(), nil)))
 		},
 	}
 	o.bind(c.Flags())
+	c.MarkFlagsMutuallyExclusive("print", "remove")
 	return c
 }
 
@@ -56,6 +66,22 @@ func (o *initOptions) bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.interfaces, "exclude-interfaces", nil, "network interfaces whose traffic is left alone; a + at the end stands for any rest")
 	flags.StringSliceVar(&o.podIPs, "pod-ips", nil, "addresses of the pod, for --local-proxy-mode=PodIP")
 	flags.StringVar(&o.localProxyMode, "local-proxy-mode", localProxyLocalhost, "where the sidecar calls the application: Localhost or PodIP")
+	flags.BoolVar(&o.show, "print", false, "print the rules in nftables' language and redirect nothing")
+	flags.BoolVar(&o.remove, "remove", false, "take the rules of an earlier run away and redirect nothing")
+}
+
+// printRules writes the rules in nftables' language, and touches nothing.
+func printRules(o initOptions, out io.Writer) error {
+	config, err := o.config()
+	if err != nil {
+		return err
+	}
+	rules, err := redirect.Rules(config)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(out, rules.String())
+	return err
 }
 
 // runInit redirects and reads back what the kernel has made of it: a pod whose

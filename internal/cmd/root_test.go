@@ -17,14 +17,16 @@ func TestExecute(t *testing.T) {
 		wantOut string
 		wantErr string
 	}{
-		"no verb prints the help":                         {nil, 0, "Usage:", ""},
-		"the version is that of the release":              {[]string{"version"}, 0, "osm " + release.Current, ""},
-		"the wide version names the Envoy it goes with":   {[]string{"version", "-o", "wide"}, 0, release.EnvoyVersion, ""},
-		"the version can be had as YAML":                  {[]string{"version", "-o", "yaml"}, 0, "version: " + release.Current, ""},
-		"an unknown output format says which there are":   {[]string{"version", "-o", "toml"}, 1, "", "use json, yaml or wide"},
-		"an unknown verb fails and is named":              {[]string{"fly"}, 1, "", "fly"},
-		"completion for bash is offered":                  {[]string{"completion", "bash"}, 0, "bash completion", ""},
-		"an unknown flag fails without printing the help": {[]string{"version", "--nope"}, 1, "", "--nope"},
+		"no verb prints the help":                          {nil, 0, "Usage:", ""},
+		"the version is that of the release":               {[]string{"version"}, 0, "osm " + release.Current, ""},
+		"the wide version names the Envoy it goes with":    {[]string{"version", "-o", "wide"}, 0, release.EnvoyVersion, ""},
+		"the version can be had as YAML":                   {[]string{"version", "-o", "yaml"}, 0, "version: " + release.Current, ""},
+		"an unknown output format says which there are":    {[]string{"version", "-o", "toml"}, 1, "", "use json, yaml or wide"},
+		"init prints its rules and needs no rights for it": {[]string{"init", "--print"}, 0, "table inet osm {", ""},
+		"init prints or removes, not both":                 {[]string{"init", "--print", "--remove"}, 1, "", "none of the others can be"},
+		"an unknown verb fails and is named":               {[]string{"fly"}, 1, "", "fly"},
+		"completion for bash is offered":                   {[]string{"completion", "bash"}, 0, "bash completion", ""},
+		"an unknown flag fails without printing the help":  {[]string{"version", "--nope"}, 1, "", "--nope"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -66,14 +66,3 @@ func (s *stream) refused(k kind, f *flight) {
 		b.suspects = append(b.suspects, r.name)
 	}
 }
-
-// unhappy reports whether the proxy lacks something that it rejected. The caller
-// holds mu.
-func (s *stream) unhappy() bool {
-	for k := range s.subs {
-		if len(s.subs[k].rejected) > 0 || len(s.subs[k].suspects) > 0 {
-			return true
-		}
-	}
-	return false
-}

@@ -81,9 +81,11 @@ var (
 func bad(version string) bool { return strings.HasPrefix(version, "bad") }
 
 func (m *model) name(rt *rapid.T) string { return m.prefix + rapid.SampledFrom(names).Draw(rt, "name") }
+
 func (m *model) class(rt *rapid.T) string {
 	return m.prefix + rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "class")
 }
+
 func (m *model) proxy(rt *rapid.T) *proxy {
 	return m.all[rapid.IntRange(0, len(m.all)-1).Draw(rt, "proxy")]
 }
