@@ -109,12 +109,16 @@ func forward(ctx context.Context, config *rest.Config, pod client.ObjectKey, loc
 	if err != nil {
 		return "", nil, fmt.Errorf("forwarding a port to pod %s: %w", pod, err)
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- forwarder.ForwardPorts() }()
+	var failed error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed = forwarder.ForwardPorts()
+	}()
 	select {
 	case <-ready:
-	case err := <-failed:
-		return "", nil, fmt.Errorf("forwarding a port to pod %s: %w", pod, err)
+	case <-ended:
+		return "", nil, fmt.Errorf("forwarding a port to pod %s: %w", pod, failed)
 	case <-ctx.Done():
 		close(stopped)
 		return "", nil, ctx.Err()
@@ -126,7 +130,7 @@ func forward(ctx context.Context, config *rest.Config, pod client.ObjectKey, loc
 	}
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(got[0].Local))), func() {
 		close(stopped)
-		_ = <-failed // what was asked for has been read
+		<-ended
 	}, nil
 }
 

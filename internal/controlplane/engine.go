@@ -1,8 +1,10 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -110,7 +112,7 @@ func (e *Engine) Wait() { e.background.Wait() }
 func (e *Engine) SetTrustBundle(ctx context.Context, bundle []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if string(e.bundle) == string(bundle) {
+	if bytes.Equal(e.bundle, bundle) {
 		return
 	}
 	e.bundle = bundle
@@ -248,11 +250,7 @@ func (e *Engine) fail(ctx context.Context, what, name string, err error) {
 func (e *Engine) Failing() map[string]string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := make(map[string]string, len(e.failing))
-	for name, why := range e.failing {
-		out[name] = why
-	}
-	return out
+	return maps.Clone(e.failing)
 }
 
 // Resources returns the names and versions of what a class is sent, by type, for

@@ -41,10 +41,10 @@ func start(t *testing.T, p *pki, name string) *replica {
 	return &replica{Replica: report.Replica{Name: name, Address: listener.Addr().String()}, store: store, server: server}
 }
 
-func collect(t *testing.T, p *pki, id string) (*report.Collector, <-chan struct{}) {
+func collect(t *testing.T, p *pki, id string) (c *report.Collector, changes <-chan struct{}) {
 	t.Helper()
 	changed := make(chan struct{}, 1)
-	c := report.NewCollector(func(_ context.Context, address string) (*grpc.ClientConn, error) {
+	c = report.NewCollector(func(_ context.Context, address string) (*grpc.ClientConn, error) {
 		return grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(p.client(t, id))))
 	}, func() {
 		select {

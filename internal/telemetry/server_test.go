@@ -17,7 +17,7 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/telemetry"
 )
 
-func get(t *testing.T, client *http.Client, url string) (int, string) {
+func get(t *testing.T, client *http.Client, url string) (code int, answer string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -180,7 +180,7 @@ func TestInboundHTTP2(t *testing.T) {
 	}}
 	defer client.CloseIdleConnections()
 	for path, want := range map[string]int{"/buy/1": 200, "/closed": 403, "/nothing": 404} {
-		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, fmt.Sprintf("https://%s:%d%s", storePod, w.web, path), http.NoBody)
+		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, "https://"+net.JoinHostPort(storePod, strconv.Itoa(int(w.web)))+path, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
