@@ -129,7 +129,7 @@ func eventually(ctx context.Context, t *testing.T, what string, check func(conte
 }
 
 // get asks one of the HTTP ports.
-func get(ctx context.Context, port int, path string) (int, string, error) {
+func get(ctx context.Context, port int, path string) (code int, body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), http.NoBody)
 	if err != nil {
 		return 0, "", err
@@ -139,8 +139,8 @@ func get(ctx context.Context, port int, path string) (int, string, error) {
 		return 0, "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(body), err
+	raw, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(raw), err
 }
 
 func (p *plane) ready(ctx context.Context, t *testing.T) {

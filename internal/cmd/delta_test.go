@@ -160,7 +160,7 @@ func (p *proxy) has(kind string) []string {
 }
 
 // responses returns what came since the mark, and the mark for the next call.
-func (p *proxy) responses(mark int) ([]string, int) {
+func (p *proxy) responses(mark int) (names []string, next int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.log[mark:]), len(p.log)

@@ -69,7 +69,8 @@ func (a *assignments) release(name string) bool {
 	if u == nil {
 		return false
 	}
-	if u.classes--; u.classes > 0 {
+	u.classes--
+	if u.classes > 0 {
 		return false
 	}
 	delete(a.used, name)

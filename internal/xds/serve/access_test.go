@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -98,7 +98,7 @@ func TestWhoIsServed(t *testing.T) {
 
 func ago(d time.Duration) time.Time { return time.Now().Add(-d) }
 
-func TestNothingElseIsServed(t *testing.T) {
+func TestNothingElseIsServed(t *testing.T) { //nolint:tparallel // the subtests follow one another
 	t.Parallel()
 	h := start(t)
 	certificate := h.ca.workload(t, h.pod("1", "a"))
@@ -124,14 +124,14 @@ func TestNothingElseIsServed(t *testing.T) {
 		}
 	})
 	t.Run("not the services of single types", func(t *testing.T) {
-		stream, err := clusterservicev3.NewClusterDiscoveryServiceClient(dial(t)).DeltaClusters(ctx)
+		stream, err := clusterv3.NewClusterDiscoveryServiceClient(dial(t)).DeltaClusters(ctx)
 		if err == nil {
 			_, err = stream.Recv()
 		}
 		if status.Code(err) != codes.Unimplemented {
 			t.Errorf("got %v, want Unimplemented", err)
 		}
-		_, err = clusterservicev3.NewClusterDiscoveryServiceClient(dial(t)).FetchClusters(ctx, &discoveryv3.DiscoveryRequest{})
+		_, err = clusterv3.NewClusterDiscoveryServiceClient(dial(t)).FetchClusters(ctx, &discoveryv3.DiscoveryRequest{})
 		if status.Code(err) != codes.Unimplemented {
 			t.Errorf("fetching: got %v, want Unimplemented", err)
 		}
@@ -161,7 +161,7 @@ func TestNothingElseIsServed(t *testing.T) {
 	})
 }
 
-func TestRoots(t *testing.T) {
+func TestRoots(t *testing.T) { //nolint:tparallel // the subtests follow one another
 	t.Parallel()
 	h := start(t)
 	h.cache.SetClass("a", set(t, cluster(t, "one", "1", "")))

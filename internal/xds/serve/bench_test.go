@@ -35,6 +35,7 @@ func BenchmarkServe(b *testing.B) {
 }
 
 func benchmark(b *testing.B, services, proxies int) {
+	b.Helper()
 	var wire traffic
 	l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -284,7 +284,7 @@ func (*envoyProcess) wait(ctx context.Context, t *testing.T, what string, so fun
 
 func (e *envoyProcess) get(ctx context.Context, t *testing.T, path string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.admin+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.admin+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

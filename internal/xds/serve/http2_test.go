@@ -17,7 +17,7 @@ import (
 
 // TestAbuseOfHTTP2 lets a pod with a good certificate misuse the transport: its own
 // connection ends or is slowed, and the others are served all the time.
-func TestAbuseOfHTTP2(t *testing.T) {
+func TestAbuseOfHTTP2(t *testing.T) { //nolint:tparallel // the subtests follow one another
 	t.Parallel()
 	h := start(t)
 	h.cache.SetClass("a", set(t, route("r", "0")))

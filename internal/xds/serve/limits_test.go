@@ -74,7 +74,7 @@ func TestRequestsAreBounded(t *testing.T) {
 			t.Parallel()
 			c := h.connect(t, p)
 			for _, req := range tt.requests {
-				if req.Node != nil { // keep what the case wants to try
+				if req.GetNode() != nil { // keep what the case wants to try
 					req.Node.Id, c.node = c.node, ""
 				}
 				c.send(req)
@@ -126,9 +126,11 @@ func TestHeadersAreBounded(t *testing.T) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	filler := metadata.MD{}
 	for range 100 {
-		ctx = metadata.AppendToOutgoingContext(ctx, "x-filler", strings.Repeat("x", 1000))
+		filler.Append("x-filler", strings.Repeat("x", 1000))
 	}
+	ctx = metadata.NewOutgoingContext(ctx, filler)
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err == nil {
 		_, err = stream.Recv()

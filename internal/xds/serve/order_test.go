@@ -31,6 +31,7 @@ func follow(t *testing.T, h *harness, p pod, names map[string][]string) *client 
 func TestMakeBeforeBreak(t *testing.T) {
 	t.Parallel()
 	prepare := func(t *testing.T, l serve.Limits) (*harness, *client) {
+		t.Helper()
 		h := start(t, limits(l))
 		h.cache.SetShared("e", endpointsOf("e", "1"))
 		h.cache.SetShared("f", endpointsOf("f", "1"))

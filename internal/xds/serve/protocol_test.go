@@ -225,7 +225,7 @@ func TestLargeAnswersComeInPieces(t *testing.T) {
 	c.quiet(t)
 }
 
-func TestReconnecting(t *testing.T) {
+func TestReconnecting(t *testing.T) { //nolint:tparallel // the subtests follow one another
 	t.Parallel()
 	h := start(t)
 	p := h.pod("1", "a")
@@ -298,6 +298,7 @@ func TestReconnecting(t *testing.T) {
 func TestClustersThatWarmGetTheirEndpoints(t *testing.T) {
 	t.Parallel()
 	prepare := func(t *testing.T) (*harness, *client) {
+		t.Helper()
 		h := start(t)
 		h.cache.SetClass("a", set(t, cluster(t, "one", "1", "e")))
 		h.cache.SetShared("e", endpointsOf("e", "1"))

@@ -102,7 +102,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxHeaderListSize(16<<10),
 		// What a proxy may send unread is bounded, and not probed for with pings.
 		grpc.StaticStreamWindowSize(128<<10), grpc.StaticConnWindowSize(256<<10),
-		grpc.ReadBufferSize(8<<10), grpc.WriteBufferSize(16<<10), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(8<<10), grpc.WriteBufferSize(16<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
@@ -201,7 +201,7 @@ func (s *Server) open(one *session) error {
 	if limit := s.maxProxies(); limit > 0 && s.count >= limit {
 		return status.Errorf(codes.ResourceExhausted, "%d proxies are connected, and no more may be", limit)
 	}
-	mine := append(s.sessions[one.visitor.PodUID], one)
+	mine := slices.Concat(s.sessions[one.visitor.PodUID], []*session{one})
 	for _, oldest := range mine[:max(0, len(mine)-s.options.Limits.Streams)] {
 		oldest.end(errTooMany)
 	}

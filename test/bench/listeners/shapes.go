@@ -126,11 +126,12 @@ func (m *mesh) config() (*config, error) {
 	for assignment := range set.Endpoints {
 		c.endpoints[assignment] = twoPods(assignment)
 	}
-	return c, c.eachTLS(func(t *tlsv3.UpstreamTlsContext) {
+	err = c.eachTLS(func(t *tlsv3.UpstreamTlsContext) {
 		for _, s := range t.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
 			s.GetSdsConfig().GetPathConfigSource().Path = m.document
 		}
 	})
+	return c, err
 }
 
 func unpack[T any, M interface {
