@@ -49,9 +49,14 @@ func runClient(ctx context.Context, a *app, args []string) error {
 	f.BoolVar(&o.Greeting, "greeting", false, "with tcp: wait for the server to speak first")
 	f.BoolVar(&o.KeepLast, "last", false, "report the last answer in full")
 	f.BoolVar(&o.Insecure, "insecure", false, "with https: do not verify the server")
+	credentials := f.String("credentials", "", "with https: `file` with the key and the certificate to show")
 	f.BoolVar(&listen, "serve", true, "serve the counters on the admin port while it runs")
 	f.StringVar(&a.admin, "admin", ":14002", "`address` of the counters")
 	if err := a.parse(args); err != nil {
+		return err
+	}
+	var err error
+	if o.Certificate, err = readCredentials(*credentials); err != nil {
 		return err
 	}
 	l, err := load.New(o)

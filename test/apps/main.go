@@ -58,6 +58,7 @@ func apps() map[string]func(ctx context.Context, a *app, args []string) error {
 		"tcp-echo":      runTCPEcho,
 		"client":        runClient,
 		"counters":      runCounters,
+		"attack":        runAttack,
 	}
 }
 

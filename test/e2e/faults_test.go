@@ -146,12 +146,9 @@ func TestPlaintextIsRefused(t *testing.T) {
 	stranger, member := idle(outside, "stranger"), idle(inside, "member")
 	running(ctx, t, server, plain, stranger, member)
 	from := podOf(ctx, t, stranger)
-	address := podOf(ctx, t, server).Status.PodIP
-	if strings.Contains(address, ":") {
-		address = "[" + address + "]"
-	}
+	address := at(podOf(ctx, t, server), 8080)
 	for name, target := range map[string]string{
-		"by Service": "http://server." + inside + ":8080/", "by address": "http://" + address + ":8080/", "TLS without a certificate": "https://" + address + ":8080/",
+		"by Service": "http://server." + inside + ":8080/", "by address": "http://" + address + "/", "TLS without a certificate": "https://" + address + "/",
 	} {
 		noneServed(t, name, call(ctx, t, from, 10, "-target", target, "-insecure", "-timeout", "2s"))
 	}

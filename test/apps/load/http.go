@@ -48,6 +48,9 @@ func newHTTPCaller(options Options, dial dialer) (*httpCaller, error) {
 			MinVersion:         tls.VersionTLS12,
 		},
 	}
+	if options.Certificate != nil {
+		transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return options.Certificate, nil }
+	}
 	if options.Protocol == "h2c" {
 		transport.Protocols.SetUnencryptedHTTP2(true)
 		transport.Protocols.SetHTTP2(true)

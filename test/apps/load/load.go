@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type Options struct {
 	KeepLast bool
 	// Insecure does not verify the server's certificate.
 	Insecure bool
+	// Certificate is shown to a server that asks for one, whatever it says that it takes.
+	Certificate *tls.Certificate
 }
 
 // result is one answer.

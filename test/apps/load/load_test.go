@@ -275,6 +275,7 @@ func TestARequestUnderWayIsFinished(t *testing.T) {
 	}()
 	<-entered
 	cancel()
+	<-l.stop // no other request is begun from now on
 	close(release)
 	if r := <-ended; r.Succeeded != 1 || r.Sent != 1 {
 		t.Errorf("report %+v, want the one request to succeed", r)
