@@ -107,9 +107,10 @@ func (p *controlPlane) wire(ctx context.Context) error {
 		},
 	})
 	p.injection = controlplane.NewInjection(p.manager.GetClient(), inject.Config{
-		Mesh: p.options.mesh, MeshNamespace: p.options.namespace, Revision: p.options.revision, TrustDomain: p.trustDomain,
-		ControlPlane: render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc.cluster.local",
-		OSMImage:     p.options.osmImage, EnvoyImage: p.options.envoyImage, PullPolicy: corev1.PullPolicy(p.options.pullPolicy),
+		Mesh: p.options.mesh, MeshNamespace: p.options.namespace, Revision: p.options.revision,
+		ControlPlane:     render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc.cluster.local",
+		ControlPlaneName: render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc",
+		OSMImage:         p.options.osmImage, EnvoyImage: p.options.envoyImage, PullPolicy: corev1.PullPolicy(p.options.pullPolicy),
 	})
 	p.debug = telemetry.NewDebug(address(p.options.debugPort), p.debugPages()...)
 	return errors.Join(p.wireWebhooks(), p.wireSigning(), p.wireRunnables())

@@ -4,8 +4,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/openservicemesh/osm-operator/internal/identity"
 )
 
 // Names and numbers that people and dashboards know.
@@ -27,10 +25,11 @@ type Config struct {
 	// Mesh is the mesh's name, MeshNamespace where its control plane runs.
 	Mesh, MeshNamespace string
 	// Revision is the revision that injects.
-	Revision    string
-	TrustDomain identity.TrustDomain
+	Revision string
 	// ControlPlane is the host that serves xDS to this revision's proxies.
 	ControlPlane string
+	// ControlPlaneName is the DNS name that its certificate must have.
+	ControlPlaneName string
 	// OSMImage and EnvoyImage are the images of the two containers.
 	OSMImage, EnvoyImage string
 	PullPolicy           corev1.PullPolicy

@@ -20,9 +20,9 @@ import (
 
 func config() inject.Config {
 	return inject.Config{
-		Mesh: "osm", MeshNamespace: "osm-system", Revision: "v0-1-0", TrustDomain: "cluster.local",
-		ControlPlane: "osm-controller-v0-1-0.osm-system.svc.cluster.local",
-		OSMImage:     "osm:test", EnvoyImage: "envoy:test", PullPolicy: corev1.PullIfNotPresent,
+		Mesh: "osm", MeshNamespace: "osm-system", Revision: "v0-1-0",
+		ControlPlane: "osm-controller-v0-1-0.osm-system.svc.cluster.local", ControlPlaneName: "osm-controller-v0-1-0.osm-system.svc",
+		OSMImage: "osm:test", EnvoyImage: "envoy:test", PullPolicy: corev1.PullIfNotPresent,
 		LeafLifetime: 48 * time.Hour,
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
-	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
 )
 
@@ -116,7 +115,7 @@ func documents(c Config, probes []bootstrap.Probe) (map[string]string, error) {
 	boot, err := bootstrap.Build(bootstrap.Config{
 		ControlPlaneHost: c.ControlPlane,
 		ControlPlanePort: 15128,
-		ControlPlaneID:   identity.ControlPlane(c.TrustDomain, c.Mesh, c.Revision),
+		ControlPlaneName: c.ControlPlaneName,
 		Probes:           probes,
 	})
 	if err != nil {

@@ -76,8 +76,9 @@ type Config struct {
 	// ControlPlaneHost and ControlPlanePort are where configuration comes from.
 	ControlPlaneHost string
 	ControlPlanePort uint16
-	// ControlPlaneID is the SPIFFE ID that the control plane must present.
-	ControlPlaneID string
+	// ControlPlaneName is the DNS name that the certificate of the control plane must have:
+	// one that roots sign for and, by the constraints on their names, no intermediate can.
+	ControlPlaneName string
 	// MaxConnections bounds the connections that the sidecar has accepted; 0 is 100,000.
 	MaxConnections uint32
 	// Probes are listeners that answer the kubelet.
@@ -86,8 +87,8 @@ type Config struct {
 
 // Build returns the document that Envoy is started with.
 func Build(c Config) ([]byte, error) {
-	if c.ControlPlaneHost == "" || c.ControlPlanePort == 0 || c.ControlPlaneID == "" {
-		return nil, errors.New("the control plane's host, port and identity are all needed")
+	if c.ControlPlaneHost == "" || c.ControlPlanePort == 0 || c.ControlPlaneName == "" {
+		return nil, errors.New("the control plane's host, port and name are all needed")
 	}
 	listeners, clusters, err := probes(c.Probes)
 	if err != nil {

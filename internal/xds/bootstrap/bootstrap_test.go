@@ -22,7 +22,7 @@ func config(probes ...bootstrap.Probe) bootstrap.Config {
 	return bootstrap.Config{
 		ControlPlaneHost: "osm-controller.osm-system.svc.cluster.local",
 		ControlPlanePort: 15128,
-		ControlPlaneID:   "spiffe://cluster.local/ns/osm-system/sa/osm-controller",
+		ControlPlaneName: "osm-controller.osm-system.svc",
 		Probes:           probes,
 	}
 }
@@ -100,7 +100,7 @@ func TestBuildRefuses(t *testing.T) {
 	nowhere := config()
 	nowhere.ControlPlaneHost = ""
 	anyone := config()
-	anyone.ControlPlaneID = ""
+	anyone.ControlPlaneName = ""
 	tests := map[string]bootstrap.Config{
 		"no control plane":                   nowhere,
 		"any control plane":                  anyone,

@@ -63,9 +63,12 @@ func controlPlaneTLS(c Config) *tlsv3.UpstreamTlsContext {
 			ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 				CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 					DefaultValidationContext: &tlsv3.CertificateValidationContext{
+						// Envoy bounds the depth of a client's chain and not that of a server's. What
+						// signs for workloads could sign for the control plane's URI, but not for this
+						// name (record 0004).
 						MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
-							SanType: tlsv3.SubjectAltNameMatcher_URI,
-							Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: c.ControlPlaneID}},
+							SanType: tlsv3.SubjectAltNameMatcher_DNS,
+							Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: c.ControlPlaneName}},
 						}},
 					},
 					ValidationContextSdsSecretConfig: fileSecret(name.TrustBundle, ValidationFile),

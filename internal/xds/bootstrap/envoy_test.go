@@ -118,20 +118,7 @@ func runEnvoy(ctx context.Context, t *testing.T, envoy string, c bootstrap.Confi
 			fmt.Sprintf(`"port_value":%d}`, bootstrap.ReadyPort), fmt.Sprintf(`"port_value":%d}`, ready),
 		).Replace(string(content))), err
 	})
-	var log strings.Builder
-	cmd := exec.CommandContext(ctx, envoy, "--config-path", filepath.Join(dir, bootstrap.BootstrapFile), "--use-dynamic-base-id",
-		"--service-node", "uid.name.namespace", "--service-cluster", "sa.namespace", "--concurrency", "1", "--log-level", "warning")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
+	launch(ctx, t, envoy, dir)
 	for {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ready", ready))
 		if err == nil {
@@ -146,6 +133,25 @@ func runEnvoy(ctx context.Context, t *testing.T, envoy string, c bootstrap.Confi
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// launch starts Envoy with the document in dir, until the test ends.
+func launch(ctx context.Context, t *testing.T, envoy, dir string) {
+	t.Helper()
+	var log strings.Builder
+	cmd := exec.CommandContext(ctx, envoy, "--config-path", filepath.Join(dir, bootstrap.BootstrapFile), "--use-dynamic-base-id",
+		"--service-node", "uid.name.namespace", "--service-cluster", "sa.namespace", "--concurrency", "1", "--log-level", "warning")
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
 }
 
 func freePort(t *testing.T) uint16 {
