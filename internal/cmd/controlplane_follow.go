@@ -19,7 +19,7 @@ import (
 func (p *controlPlane) follow(ctx context.Context, config *mesh.Object[configv1alpha2.MeshConfigSpec], problems []string) {
 	p.meshConfig.Store(config)
 	settings, _ := mesh.SettingsFrom(p.defaults(), config.Spec)
-	p.injection.Follow(config.Spec, settings.LeafLifetime)
+	problems = append(slices.Clone(problems), p.injection.Follow(config.Spec, settings.LeafLifetime)...)
 	most := 0
 	if s := config.Spec.Sidecar; s != nil && s.MaxDataPlaneConnections != nil {
 		most = *s.MaxDataPlaneConnections
@@ -34,7 +34,7 @@ func (p *controlPlane) follow(ctx context.Context, config *mesh.Object[configv1a
 		debug = o.EnableDebugServer != nil && *o.EnableDebugServer
 	}
 	if err := p.level.Set(level); err != nil {
-		problems = append(slices.Clone(problems), fmt.Sprintf("observability.osmLogLevel: %v", err))
+		problems = append(problems, fmt.Sprintf("observability.osmLogLevel: %v", err))
 	}
 	if err := p.debug.Switch(ctx, debug); err != nil {
 		p.log.Error(err, "Going without the debug server")

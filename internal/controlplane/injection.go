@@ -44,8 +44,8 @@ func (i *Injection) Config() (inject.Config, error) {
 	return *c, nil
 }
 
-// Follow takes the MeshConfig.
-func (i *Injection) Follow(spec configv1alpha2.MeshConfigSpec, leafLifetime time.Duration) {
+// Follow takes the MeshConfig, and returns what of it cannot be followed, a sentence each.
+func (i *Injection) Follow(spec configv1alpha2.MeshConfigSpec, leafLifetime time.Duration) (problems []string) {
 	c := i.base
 	c.LeafLifetime = leafLifetime
 	if s := spec.Sidecar; s != nil {
@@ -59,11 +59,12 @@ func (i *Injection) Follow(spec configv1alpha2.MeshConfigSpec, leafLifetime time
 		}
 	}
 	if t := spec.Traffic; t != nil {
-		c.Exclusions = inject.Exclusions{
+		c.Exclusions, problems = inject.Exclusions{
 			InboundPorts: t.InboundPortExclusionList, OutboundPorts: t.OutboundPortExclusionList,
 			OutboundRanges: t.OutboundIPRangeExclusionList, OutboundOnly: t.OutboundIPRangeInclusionList,
 			Interfaces: t.NetworkInterfaceExclusionList,
-		}
+		}.Usable()
 	}
 	i.current.Store(&c)
+	return problems
 }

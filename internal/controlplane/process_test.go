@@ -221,15 +221,18 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 	if _, err := i.Namespace(t.Context(), "gone"); err == nil {
 		t.Error("a namespace that cannot be read has no labels")
 	}
-	i.Follow(configv1alpha2.MeshConfigSpec{
+	problems := i.Follow(configv1alpha2.MeshConfigSpec{
 		Sidecar: &configv1alpha2.SidecarSpec{
 			LogLevel: "debug", EnvoyImage: "envoy:2", EnablePrivilegedInitContainer: new(true), LocalProxyMode: "PodIP", Resources: &corev1.ResourceRequirements{},
 		},
 		Traffic: &configv1alpha2.TrafficSpec{
-			InboundPortExclusionList: []int{1}, OutboundPortExclusionList: []int{2}, OutboundIPRangeExclusionList: []string{"10.0.0.0/8"},
+			InboundPortExclusionList: []int{1, 15003}, OutboundPortExclusionList: []int{2}, OutboundIPRangeExclusionList: []string{"10.0.0.0/8"},
 			OutboundIPRangeInclusionList: []string{"11.0.0.0/8"}, NetworkInterfaceExclusionList: []string{"eth1"},
 		},
 	}, time.Hour)
+	if len(problems) != 1 || !strings.Contains(problems[0], "port 15003 is the sidecar's") {
+		t.Errorf("problems %q, want one about the port of the sidecar", problems)
+	}
 	want := base
 	want.LogLevel, want.EnvoyImage, want.PrivilegedInit, want.PodIPMode, want.LeafLifetime = "debug", "envoy:2", true, true, time.Hour
 	want.Exclusions = inject.Exclusions{
@@ -239,7 +242,9 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	i.Follow(configv1alpha2.MeshConfigSpec{}, time.Hour)
+	if problems := i.Follow(configv1alpha2.MeshConfigSpec{}, time.Hour); len(problems) > 0 {
+		t.Errorf("an empty MeshConfig has problems: %q", problems)
+	}
 	got, _ = i.Config()
 	want = base
 	want.LeafLifetime = time.Hour

@@ -144,6 +144,31 @@ func TestPodRefuses(t *testing.T) {
 				p.Annotations = map[string]string{operatorv1alpha1.AnnotationInboundPortExclusions: "80,http"}
 			}, `"http" is not a port`,
 		},
+		"A port that is none": {
+			func(p *corev1.Pod) {
+				p.Annotations = map[string]string{operatorv1alpha1.AnnotationOutboundPortExclusions: "80,65536"}
+			}, "65536 is not a port",
+		},
+		"The sidecar's admin interface among the ports that are reached directly": {
+			func(p *corev1.Pod) {
+				p.Annotations = map[string]string{operatorv1alpha1.AnnotationInboundPortExclusions: "80, 15000"}
+			}, "port 15000 is the sidecar's",
+		},
+		"The sidecar's outbound port among them": {
+			func(p *corev1.Pod) {
+				p.Annotations = map[string]string{operatorv1alpha1.AnnotationInboundPortExclusions: "15001"}
+			}, "port 15001 is the sidecar's",
+		},
+		"The sidecar's inbound port among them": {
+			func(p *corev1.Pod) {
+				p.Annotations = map[string]string{operatorv1alpha1.AnnotationInboundPortExclusions: "15003"}
+			}, "port 15003 is the sidecar's",
+		},
+		"A range of IPv4 addresses in IPv6's form": {
+			func(p *corev1.Pod) {
+				p.Annotations = map[string]string{operatorv1alpha1.AnnotationOutboundRangeExclusions: "::ffff:10.0.0.0/104"}
+			}, "in IPv4's form",
+		},
 		"A range that is none": {
 			func(p *corev1.Pod) {
 				p.Annotations = map[string]string{operatorv1alpha1.AnnotationOutboundRangeInclusions: "10.0.0.1"}
