@@ -14,6 +14,7 @@ import (
 
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/issue"
 	"github.com/openservicemesh/osm-operator/internal/xds/serve"
@@ -53,7 +54,7 @@ type Files struct {
 	issuer   *issue.Issuer
 	roots    *x509.CertPool
 	lifetime time.Duration
-	raw      map[string][]byte
+	raw      map[string][]byte // by who read it, and the name of the file
 }
 
 // Load reads all files. What cannot be read leaves what was there.
@@ -139,9 +140,9 @@ func (f *Files) certificate() (*tls.Certificate, error) {
 	return f.serving, nil
 }
 
-// changed reads files and reports whether any differs from what was read before. It
-// remembers only when the caller says so, by calling remember.
-func (f *Files) changed(names ...string) (contents [][]byte, remember func(), changed bool, err error) {
+// changed reads files and reports whether any differs from what the same reader read
+// before. It remembers only when the caller says so, by calling remember.
+func (f *Files) changed(reader string, names ...string) (contents [][]byte, remember func(), changed bool, err error) {
 	for _, name := range names {
 		raw, err := os.ReadFile(name) //nolint:gosec // a mounted file
 		if err != nil {
@@ -152,20 +153,20 @@ func (f *Files) changed(names ...string) (contents [][]byte, remember func(), ch
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for i, name := range names {
-		changed = changed || !bytes.Equal(f.raw[name], contents[i])
+		changed = changed || !bytes.Equal(f.raw[reader+" "+name], contents[i])
 	}
 	return contents, func() {
 		if f.raw == nil {
 			f.raw = map[string][]byte{}
 		}
 		for i, name := range names {
-			f.raw[name] = contents[i]
+			f.raw[reader+" "+name] = contents[i]
 		}
 	}, changed, nil
 }
 
 func (f *Files) loadServing() error {
-	raw, remember, changed, err := f.changed(filepath.Join(f.Serving, certificateFile), filepath.Join(f.Serving, keyFile))
+	raw, remember, changed, err := f.changed("serving", filepath.Join(f.Serving, certificateFile), filepath.Join(f.Serving, keyFile))
 	if err != nil || !changed {
 		return err
 	}
@@ -180,8 +181,10 @@ func (f *Files) loadServing() error {
 	return nil
 }
 
+// loadIssuer takes what signs only where the roots vouch for it: nobody would accept
+// what it signs otherwise.
 func (f *Files) loadIssuer() error {
-	raw, remember, changed, err := f.changed(filepath.Join(f.Issuer, certificateFile), filepath.Join(f.Issuer, keyFile))
+	raw, remember, changed, err := f.changed("issuer", filepath.Join(f.Issuer, certificateFile), filepath.Join(f.Issuer, keyFile), filepath.Join(f.Trust, rootsFile))
 	lifetime := f.Lifetime()
 	f.mu.RLock()
 	same := f.lifetime == lifetime
@@ -189,7 +192,11 @@ func (f *Files) loadIssuer() error {
 	if err != nil || !changed && same {
 		return err
 	}
-	issuer, err := issue.NewIssuer(raw[0], raw[1], f.TrustDomain, lifetime)
+	authority, err := builtin.Load(raw[0], raw[1], raw[2])
+	if err != nil {
+		return fmt.Errorf("loading the issuing certificate: %w", err)
+	}
+	issuer, err := issue.New(issue.Options{Authority: authority, TrustDomain: f.TrustDomain, Lifetime: lifetime})
 	if err != nil {
 		return fmt.Errorf("loading the issuing certificate: %w", err)
 	}
@@ -201,7 +208,7 @@ func (f *Files) loadIssuer() error {
 }
 
 func (f *Files) loadRoots(ctx context.Context) error {
-	raw, remember, changed, err := f.changed(filepath.Join(f.Trust, rootsFile))
+	raw, remember, changed, err := f.changed("roots", filepath.Join(f.Trust, rootsFile))
 	if err != nil || !changed {
 		return err
 	}

@@ -99,6 +99,30 @@ func TestFilesAreReadAgain(t *testing.T) {
 	handshake(t, m, second, pki.Credentials{}, false)
 }
 
+// TestWhatSignsIsVouchedForByTheRoots gives a control plane an issuer of other roots than
+// those that proxies verify with: what it signs would be worth nothing.
+func TestWhatSignsIsVouchedForByTheRoots(t *testing.T) {
+	ctx, m := t.Context(), mount(t)
+	first, second := pki.New(t), pki.New(t)
+	m.from(t, first)
+	if err := m.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+	issuer := m.CurrentIssuer()
+	m.write(t, m.Issuer, "tls.crt", second.Intermediate.ChainPEM())
+	m.write(t, m.Issuer, "tls.key", second.Intermediate.KeyPEM(t))
+	if err := m.Load(ctx); err == nil || m.CurrentIssuer() != issuer {
+		t.Errorf("an issuer that no root vouches for is taken: %v", err)
+	}
+	m.write(t, m.Trust, "ca.pem", append(first.RootsPEM(), second.RootsPEM()...))
+	if err := m.Load(ctx); err != nil || m.CurrentIssuer() == issuer {
+		t.Errorf("an issuer whose root came is not taken: %v", err)
+	}
+	if len(m.roots) != 2 {
+		t.Errorf("the roots were told %d times, want twice", len(m.roots))
+	}
+}
+
 // handshake connects to what serves with these files, as a client with a certificate.
 func handshake(t *testing.T, m *mounted, server *pki.Authority, client pki.Credentials, want bool) {
 	t.Helper()

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/ca"
-	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/issue"
 	"github.com/openservicemesh/osm-operator/internal/testkit/pki"
@@ -138,39 +136,6 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if _, err := issue.New(issue.Options{Authority: authority{}, TrustDomain: "Cluster.Local"}); !errors.Is(err, identity.ErrInvalid) {
 		t.Errorf("an issuer of a trust domain that is none: %v", err)
-	}
-}
-
-func TestNewIssuerSignsByItself(t *testing.T) {
-	now := time.Now().Truncate(time.Second)
-	root, err := builtin.NewRoot(builtin.RootOptions{Name: "root", KeyType: ca.ECDSAP256, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(ca.RootLifetime)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := root.NewIntermediate(within(t), ca.ECDSAP256, ca.IntermediateRequest{
-		Name: "issuer", NotBefore: now.Add(-time.Hour), NotAfter: now.Add(ca.IntermediateLifetime(ca.LeafLifetime)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := a.KeyPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
-	i, err := issue.NewIssuer(a.ChainPEM(), key, identity.DefaultTrustDomain, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, pod := request(t)
-	got, err := i.ForPod(within(t), req, pod)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasSuffix(string(got.ChainPEM), string(a.ChainPEM())) || got.NotAfter.Sub(got.NotBefore) != time.Hour {
-		t.Errorf("issued %+v", got)
-	}
-	if _, err := issue.NewIssuer(a.ChainPEM(), []byte("none"), identity.DefaultTrustDomain, 0); err == nil {
-		t.Error("an issuer without a key")
 	}
 }
 

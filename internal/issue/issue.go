@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/ca"
-	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 )
 
@@ -68,16 +67,6 @@ func New(o Options) (*Issuer, error) {
 		i.now = o.Now
 	}
 	return i, nil
-}
-
-// NewIssuer returns an Issuer that signs by itself, with an issuing certificate,
-// followed by what leads to the root, and its key, both PEM.
-func NewIssuer(chainPEM, keyPEM []byte, td identity.TrustDomain, lifetime time.Duration) (*Issuer, error) {
-	authority, err := builtin.Load(chainPEM, keyPEM, nil)
-	if err != nil {
-		return nil, err
-	}
-	return New(Options{Authority: authority, TrustDomain: td, Lifetime: lifetime})
 }
 
 // Issued is a certificate, and what others are told of it.
