@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
@@ -20,7 +19,6 @@ import (
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/apply"
-	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/observe"
 	"github.com/openservicemesh/osm-operator/internal/plan"
 	"github.com/openservicemesh/osm-operator/internal/release"
@@ -29,6 +27,10 @@ import (
 
 // recheck is how often a Mesh is looked at although nothing happened.
 const recheck = 5 * time.Minute
+
+// unwatched is the same where the cluster has no ClusterTrustBundles, whose changes say
+// that the roots are others.
+const unwatched = 30 * time.Second
 
 // Options are what a Reconciler needs; all are required.
 type Options struct {
@@ -85,7 +87,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if applyErr != nil && !isForeign(applyErr) {
 		return ctrl.Result{}, applyErr
 	}
-	return ctrl.Result{RequeueAfter: recheck}, nil
+	return ctrl.Result{RequeueAfter: again(facts, p)}, nil
+}
+
+// again is when a Mesh is looked at although nothing happened: sooner where roots are
+// published by what is not watched.
+func again(f plan.Facts, p plan.Plan) time.Duration {
+	switch {
+	case f.PodCertificates:
+		return recheck
+	case p.WaitingFor != "":
+		return time.Second
+	default:
+		return unwatched
+	}
 }
 
 func (r *Reconciler) observe(ctx context.Context, m *operatorv1alpha1.Mesh) (plan.Facts, error) {
@@ -97,15 +112,12 @@ func (r *Reconciler) observe(ctx context.Context, m *operatorv1alpha1.Mesh) (pla
 		Mesh: m, Others: meshes.Items, Catalogue: r.Catalogue,
 		OperatorNamespace: r.Namespace, OperatorServiceAccount: r.ServiceAccount,
 	}
-	var bundle certificatesv1.ClusterTrustBundle
-	err := r.Client.Get(ctx, client.ObjectKey{Name: identity.TrustBundleName(m.Name)}, &bundle)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return plan.Facts{}, fmt.Errorf("reading the trust bundle of Mesh %s: %w", m.Name, err)
+	var err error
+	if f.PodCertificates, err = observe.ReadPodCertificates(r.Client.RESTMapper()); err != nil {
+		return plan.Facts{}, err
 	}
-	if err == nil && bundle.Labels[operatorv1alpha1.LabelMesh] == m.Name {
-		f.TrustBundle = []byte(bundle.Spec.TrustBundle)
-	}
-	return f, nil
+	f.TrustBundle, err = observe.ReadTrustBundle(ctx, r.APIReader, m.Name, plan.MeshNamespace(m))
+	return f, err
 }
 
 // apply writes the stages in order and tells of what was put back.
@@ -141,6 +153,9 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, results
 func refusal(err error) *status.Problem {
 	if _, taken := errors.AsType[*plan.NamespaceTakenError](err); taken {
 		return &status.Problem{Reason: operatorv1alpha1.ReasonNamespaceTaken, Err: err}
+	}
+	if errors.Is(err, plan.ErrNoPodCertificates) {
+		return &status.Problem{Reason: operatorv1alpha1.ReasonWorkloadIdentityUnavailable, Err: err}
 	}
 	return &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: err}
 }

@@ -16,6 +16,7 @@ import (
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/observe"
 )
 
 // SetupWithManager registers the Reconciler. Every kind that it writes is watched,
@@ -25,12 +26,20 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		// A younger Mesh may get the namespace of one that goes, so all are looked at.
 		Watches(&operatorv1alpha1.Mesh{}, handler.EnqueueRequestsFromMapFunc(r.allMeshes)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel(operatorv1alpha1.LabelInjectedBy)))
-	for _, kind := range []client.Object{
-		&corev1.Namespace{}, &configv1alpha2.MeshConfig{}, &corev1.ServiceAccount{}, &corev1.Service{}, &certificatesv1.ClusterTrustBundle{},
+	kinds := []client.Object{
+		&corev1.Namespace{}, &configv1alpha2.MeshConfig{}, &corev1.ServiceAccount{}, &corev1.Service{},
 		&rbacv1.ClusterRoleBinding{}, &rbacv1.RoleBinding{}, &networkingv1.NetworkPolicy{},
 		&operatorv1alpha1.MeshRevision{},
 		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{},
-	} {
+	}
+	bundles, err := observe.Served(mgr.GetRESTMapper(), certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	if err != nil {
+		return err
+	}
+	if bundles {
+		kinds = append(kinds, &certificatesv1.ClusterTrustBundle{})
+	}
+	for _, kind := range kinds {
 		b = b.Watches(kind, handler.EnqueueRequestsFromMapFunc(byLabel(operatorv1alpha1.LabelMesh)))
 	}
 	return b.Complete(r)

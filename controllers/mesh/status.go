@@ -31,6 +31,7 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 		facts.Revision = revision.Status.Conditions
 		facts.RevisionSeen = revision.Status.ObservedGeneration == revision.Generation
 		next.Version, next.Revision = revision.Spec.Version, revision.Spec.Revision
+		next.WorkloadIdentity = revision.Spec.WorkloadIdentity
 		next.Proxies = revision.Status.Proxies
 	}
 	pods, err := r.pods(ctx, m)

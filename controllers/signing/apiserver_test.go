@@ -65,6 +65,10 @@ func (c *control) run(ctx context.Context, t *testing.T, config *rest.Config) *p
 	if err != nil {
 		t.Fatal(err)
 	}
+	metrics, err := signing.NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	err = signing.New(signing.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Signer: c.signer, Issuer: c.issuer.Load,
 		Issued: func(i issue.Issued) {
@@ -77,7 +81,7 @@ func (c *control) run(ctx context.Context, t *testing.T, config *rest.Config) *p
 			defer c.mu.Unlock()
 			c.waiting[podUID+" "+reason] = true
 		},
-		Registerer: registry, Now: time.Now,
+		Metrics: metrics, Now: time.Now,
 	}).SetupWithManager(mgr)
 	if err != nil {
 		t.Fatal(err)

@@ -10,9 +10,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -67,8 +65,8 @@ type Options struct {
 	// Waiting is told, each time that it is looked at, of a request that cannot be answered,
 	// and why; nil tells nobody.
 	Waiting func(podUID, reason string)
-	// Registerer gets the metrics; nil keeps them to itself.
-	Registerer prometheus.Registerer
+	// Metrics count; required.
+	Metrics *Metrics
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -76,11 +74,10 @@ type Options struct {
 // Reconciler answers PodCertificateRequests.
 type Reconciler struct {
 	Options
-	metrics *metrics
 }
 
 // New returns a Reconciler.
-func New(o Options) *Reconciler { return &Reconciler{Options: o, metrics: newMetrics()} }
+func New(o Options) *Reconciler { return &Reconciler{Options: o} }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, key ctrl.Request) (ctrl.Result, error) {
@@ -123,7 +120,7 @@ func (r *Reconciler) answer(ctx context.Context, req *certificatesv1.PodCertific
 			Reason: ReasonNotEnrolled, Err: fmt.Errorf("namespace %s is not in the mesh", req.Namespace),
 		}
 	}
-	pod, err := r.pod(ctx, client.ObjectKey{Namespace: req.Namespace, Name: req.Spec.PodName})
+	pod, err := issue.ReadPod(ctx, r.APIReader, client.ObjectKey{Namespace: req.Namespace, Name: req.Spec.PodName})
 	if err != nil {
 		return issue.Issued{}, &issue.PendingError{Reason: ReasonPodUnreadable, Err: err}
 	}
@@ -138,22 +135,6 @@ func (r *Reconciler) answer(ctx context.Context, req *certificatesv1.PodCertific
 	return issuer.ForPod(ctx, spec, pod)
 }
 
-// pod reads a pod live; nil is one that is not there.
-func (r *Reconciler) pod(ctx context.Context, key client.ObjectKey) (*issue.Pod, error) {
-	var pod corev1.Pod
-	err := r.APIReader.Get(ctx, key, &pod)
-	if apierrors.IsNotFound(err) {
-		return nil, nil // package issue decides on a pod that is not there
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading pod %s: %w", key, err)
-	}
-	return &issue.Pod{
-		UID: string(pod.UID), ServiceAccount: pod.Spec.ServiceAccountName, Node: pod.Spec.NodeName,
-		Finished: pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
-	}, nil
-}
-
 // wait leaves a request as it is, and comes back to it the later the older it is.
 func (r *Reconciler) wait(ctx context.Context, req *certificatesv1.PodCertificateRequest, age time.Duration, err error) ctrl.Result {
 	reason, after := issue.ReasonAuthorityUnavailable, min(max(age/2, soonest), latest)
@@ -164,7 +145,7 @@ func (r *Reconciler) wait(ctx context.Context, req *certificatesv1.PodCertificat
 		}
 	}
 	logf.FromContext(ctx).Info("Leaving a certificate request pending", "Pod", podName(req), "reason", reason, "cause", err.Error(), "retryAfter", after)
-	r.metrics.waiting.WithLabelValues(reason).Inc()
+	r.Metrics.Waiting(reason)
 	if r.Waiting != nil {
 		r.Waiting(string(req.Spec.PodUID), reason)
 	}
@@ -186,8 +167,7 @@ func (r *Reconciler) finish(ctx context.Context, req *certificatesv1.PodCertific
 		return err
 	}
 	logf.FromContext(ctx).Info("Issued certificate", "Pod", podName(req), "identity", issued.ID.URI(), "serial", issued.Serial, "notAfter", issued.NotAfter)
-	r.metrics.issued.Inc()
-	r.metrics.took.Observe(took.Seconds())
+	r.Metrics.Issued(took)
 	if r.Issued != nil {
 		r.Issued(issued)
 	}
@@ -202,7 +182,7 @@ func (r *Reconciler) deny(ctx context.Context, req *certificatesv1.PodCertificat
 	}
 	written, err := r.write(ctx, next)
 	if written {
-		r.metrics.denied.WithLabelValues(denied.Reason).Inc()
+		r.Metrics.Denied(denied.Reason)
 	}
 	return err
 }

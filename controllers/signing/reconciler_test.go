@@ -108,8 +108,13 @@ func newWorld(t *testing.T, calls interceptor.Funcs, change func(*world), object
 		WithStatusSubresource(&certificatesv1.PodCertificateRequest{}).WithInterceptorFuncs(calls).Build()
 	i := issuerOf(t, authority(t))
 	w := &world{client: c, registry: prometheus.NewRegistry(), now: time.Now()}
+	metrics, err := signing.NewMetrics(w.registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.Options = signing.Options{
-		Client: c, APIReader: c, Signer: signer, Issuer: func() *issue.Issuer { return i },
+		Metrics: metrics,
+		Client:  c, APIReader: c, Signer: signer, Issuer: func() *issue.Issuer { return i },
 		Issued:  func(i issue.Issued) { w.issued = append(w.issued, i) },
 		Waiting: func(_, reason string) { w.waiting = append(w.waiting, reason) },
 		Now:     func() time.Time { return w.now },

@@ -1,8 +1,6 @@
 package signing
 
 import (
-	"fmt"
-
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -26,9 +24,6 @@ func CacheByObject(signer string) map[client.Object]cache.ByObject {
 // SetupWithManager registers the Reconciler. It needs no leader: two replicas that
 // answer one request write the same kind of answer, and the first one stands.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	if err := r.metrics.register(r.Registerer); err != nil {
-		return fmt.Errorf("registering the metrics of certificates: %w", err)
-	}
 	// The cache should hold no others, but whoever sets it up may not know.
 	ours := predicate.NewPredicateFuncs(func(o client.Object) bool {
 		req, ok := o.(*certificatesv1.PodCertificateRequest)

@@ -48,30 +48,7 @@ func (r *Reconciler) ClientTLS(ctx context.Context, mesh string, td identity.Tru
 		// Replicas are dialled by address, and known by their identity.
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies the chain and the identity
 		VerifyConnection: func(state tls.ConnectionState) error {
-			return verifyServer(state, roots, want, r.Now())
+			return identity.VerifyControlPlane(state.PeerCertificates, roots, want, r.Now())
 		},
 	}, nil
-}
-
-func verifyServer(state tls.ConnectionState, roots *x509.CertPool, want string, now time.Time) error {
-	if len(state.PeerCertificates) == 0 {
-		return fmt.Errorf("the control plane has no certificate")
-	}
-	leaf := state.PeerCertificates[0]
-	// No intermediates: the root itself signs for control planes, and what signs for
-	// workloads must not (record 0004).
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	if err != nil {
-		return fmt.Errorf("verifying the control plane: %w", err)
-	}
-	subject, err := identity.SubjectOf(leaf)
-	if err != nil {
-		return fmt.Errorf("verifying the control plane: %w", err)
-	}
-	if got := subject.URI(); got != want {
-		return fmt.Errorf("the control plane is %s, not %s", got, want)
-	}
-	return nil
 }

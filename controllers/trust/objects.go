@@ -48,19 +48,23 @@ func owned(key client.ObjectKey, mesh string, owner metav1.OwnerReference) metav
 	}
 }
 
-// bundles are the roots, for pods and for the control plane.
-func bundles(m *operatorv1alpha1.Mesh, root *builtin.Authority) []apply.Object {
+// bundles are the roots: for the control plane, and for pods where the cluster has a
+// kind for it.
+func bundles(m *operatorv1alpha1.Mesh, root *builtin.Authority, clusterBundles bool) []apply.Object {
 	owner := ownerOf("Mesh", m)
-	return []apply.Object{
+	out := []apply.Object{
 		&corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 			ObjectMeta: owned(client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.TrustBundleConfigMap}, m.Name, owner),
 			Data:       map[string]string{operatorv1alpha1.TrustBundleKey: string(root.RootsPEM())},
 		},
-		&certificatesv1.ClusterTrustBundle{
+	}
+	if clusterBundles {
+		out = append(out, &certificatesv1.ClusterTrustBundle{
 			TypeMeta:   metav1.TypeMeta{APIVersion: certificatesv1.SchemeGroupVersion.String(), Kind: "ClusterTrustBundle"},
 			ObjectMeta: owned(client.ObjectKey{Name: identity.TrustBundleName(m.Name)}, m.Name, owner),
 			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: identity.SignerName(m.Name), TrustBundle: string(root.RootsPEM())},
-		},
+		})
 	}
+	return out
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +22,7 @@ import (
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/apply"
 	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
+	"github.com/openservicemesh/osm-operator/internal/observe"
 	"github.com/openservicemesh/osm-operator/internal/plan"
 	"github.com/openservicemesh/osm-operator/internal/release"
 )
@@ -188,7 +190,11 @@ func rootMeta(m *operatorv1alpha1.Mesh, key client.ObjectKey) metav1.ObjectMeta 
 // publish writes the roots where everyone reads them: pods from the
 // ClusterTrustBundle, the control plane from a ConfigMap.
 func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
-	results, err := r.applier.Apply(ctx, m.Name, bundles(m, root)...)
+	clusterBundles, err := observe.Served(r.Client.RESTMapper(), certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	if err != nil {
+		return err
+	}
+	results, err := r.applier.Apply(ctx, m.Name, bundles(m, root, clusterBundles)...)
 	for _, result := range results {
 		if result.Outcome == apply.Repaired {
 			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Repaired", "Trust", "%s was changed and has been put back", result)

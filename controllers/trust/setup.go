@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/observe"
 )
 
 // SetupWithManager registers the Reconciler.
@@ -23,9 +24,15 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		}
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
 	})
-	return ctrl.NewControllerManagedBy(mgr).Named("trust").For(&operatorv1alpha1.Mesh{}).
+	b := ctrl.NewControllerManagedBy(mgr).Named("trust").For(&operatorv1alpha1.Mesh{}).
 		Watches(&corev1.Namespace{}, byLabel).
-		Watches(&certificatesv1.ClusterTrustBundle{}, byLabel).
-		Watches(&operatorv1alpha1.MeshRevision{}, byLabel).
-		Complete(r)
+		Watches(&operatorv1alpha1.MeshRevision{}, byLabel)
+	bundles, err := observe.Served(mgr.GetRESTMapper(), certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	if err != nil {
+		return err
+	}
+	if bundles {
+		b = b.Watches(&certificatesv1.ClusterTrustBundle{}, byLabel)
+	}
+	return b.Complete(r)
 }

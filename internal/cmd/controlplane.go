@@ -14,6 +14,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/controlplane"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
@@ -25,10 +26,11 @@ type controlPlaneOptions struct {
 	mesh, namespace, revision, trustDomain string
 	podName                                string
 	osmImage, envoyImage, pullPolicy       string
+	workloadIdentity                       string
 	logLevel                               string
 
-	servingDir, issuerDir, trustDir                                       string
-	xdsPort, reportPort, injectorPort, httpPort, debugPort, validatorPort int
+	servingDir, issuerDir, trustDir                                                     string
+	xdsPort, reportPort, identityPort, injectorPort, httpPort, debugPort, validatorPort int
 	// farewell is how long the process serves on after it said that it is not ready, drain
 	// over which time its proxies then move.
 	farewell, drain time.Duration
@@ -58,6 +60,7 @@ func newControlPlaneCommand() *cobra.Command {
 	flags.StringVar(&o.revision, "revision", "", "revision of the control plane")
 	flags.StringVar(&o.trustDomain, "trust-domain", string(identity.DefaultTrustDomain), "SPIFFE trust domain of the mesh")
 	flags.StringVar(&o.podName, "pod-name", os.Getenv("POD_NAME"), "name of this replica")
+	flags.StringVar(&o.workloadIdentity, "workload-identity", string(operatorv1alpha1.WorkloadIdentityPodCertificate), "where new pods get their certificates from: PodCertificate or ServiceAccountToken")
 	flags.StringVar(&o.osmImage, "osm-image", "", "image of the init container")
 	flags.StringVar(&o.envoyImage, "envoy-image", "", "image of the sidecar")
 	flags.StringVar(&o.pullPolicy, "image-pull-policy", string(corev1.PullIfNotPresent), "pull policy of both images")
@@ -67,6 +70,7 @@ func newControlPlaneCommand() *cobra.Command {
 	flags.StringVar(&o.trustDir, "trust-dir", controlplane.TrustDir, "folder of the mesh's roots: ca.pem")
 	flags.IntVar(&o.xdsPort, "xds-port", render.XDSPort, "port of the xDS server")
 	flags.IntVar(&o.reportPort, "report-port", render.ReportPort, "port of the report stream")
+	flags.IntVar(&o.identityPort, "identity-port", render.IdentityPort, "port that gives certificates to pods that prove themselves with a token")
 	flags.IntVar(&o.injectorPort, "injector-port", render.InjectorPort, "port of the webhook for pods")
 	flags.IntVar(&o.httpPort, "http-port", render.HTTPPort, "port of health, metrics and version")
 	flags.IntVar(&o.debugPort, "debug-port", render.DebugPort, "port of the debug server")

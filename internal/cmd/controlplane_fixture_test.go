@@ -59,7 +59,7 @@ func startPlane(ctx context.Context, t *testing.T, change ...func(*rest.Config))
 		mesh: "osm", namespace: "osm-system", revision: "v1", trustDomain: "cluster.local", podName: "osm-controller-1", logLevel: "debug",
 		osmImage: "osm:test", envoyImage: "envoy:test", pullPolicy: "IfNotPresent",
 		servingDir: t.TempDir(), issuerDir: t.TempDir(), trustDir: t.TempDir(),
-		xdsPort: freePort(t), reportPort: freePort(t), injectorPort: freePort(t), httpPort: freePort(t), debugPort: freePort(t), validatorPort: freePort(t),
+		xdsPort: freePort(t), reportPort: freePort(t), identityPort: freePort(t), injectorPort: freePort(t), httpPort: freePort(t), debugPort: freePort(t), validatorPort: freePort(t),
 		farewell: time.Second, drain: 100 * time.Millisecond,
 	}
 	serving := p.authority.ControlPlane(t, "osm", "v1", pki.DNSNames("osm-controller-v1.osm-system.svc", "osm-injector.osm-system.svc"))

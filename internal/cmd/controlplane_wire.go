@@ -21,6 +21,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -37,9 +38,11 @@ import (
 	"github.com/openservicemesh/osm-operator/controllers/policystatus"
 	"github.com/openservicemesh/osm-operator/controllers/signing"
 	"github.com/openservicemesh/osm-operator/internal/admission"
+	"github.com/openservicemesh/osm-operator/internal/attest"
 	"github.com/openservicemesh/osm-operator/internal/controlplane"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/inject"
+	"github.com/openservicemesh/osm-operator/internal/issue"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 	"github.com/openservicemesh/osm-operator/internal/report"
@@ -68,6 +71,10 @@ type controlPlane struct {
 	verdicts  *controlplane.Verdicts
 	statuses  *policystatus.Writer
 	debug     *telemetry.Debug
+	attest    *attest.Server
+	// certificates counts, whichever way pods get them.
+	certificates *signing.Metrics
+	webhooks     []webhook.Server
 
 	reach      watch.Reach
 	stopping   atomic.Bool
@@ -111,8 +118,14 @@ func (p *controlPlane) wire(ctx context.Context) error {
 		ControlPlane:     render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc.cluster.local",
 		ControlPlaneName: render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc",
 		OSMImage:         p.options.osmImage, EnvoyImage: p.options.envoyImage, PullPolicy: corev1.PullPolicy(p.options.pullPolicy),
-	})
+		Identity:       operatorv1alpha1.WorkloadIdentity(p.options.workloadIdentity),
+		ControlPlaneID: identity.ControlPlane(p.trustDomain, p.options.mesh, p.options.revision),
+	}, p.files.Roots)
 	p.debug = telemetry.NewDebug(address(p.options.debugPort), p.debugPages()...)
+	if p.certificates, err = signing.NewMetrics(p.registry); err != nil {
+		return fmt.Errorf("registering the metrics of certificates: %w", err)
+	}
+	p.wireAttestation()
 	return errors.Join(p.wireWebhooks(), p.wireSigning(), p.wireRunnables())
 }
 
@@ -125,7 +138,13 @@ func (p *controlPlane) wireManager(ctx context.Context) error {
 		return err
 	}
 	cache := watch.CacheOptions(p.options.namespace, &p.reach)
-	maps.Copy(cache.ByObject, signing.CacheByObject(identity.SignerName(p.options.mesh)))
+	podCertificates, err := served(p.config, certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest"))
+	if err != nil {
+		return err
+	}
+	if podCertificates {
+		maps.Copy(cache.ByObject, signing.CacheByObject(identity.SignerName(p.options.mesh)))
+	}
 	p.manager, err = ctrl.NewManager(p.config, manager.Options{
 		Scheme: scheme, Logger: p.log, Cache: cache,
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
@@ -154,6 +173,7 @@ func (p *controlPlane) wireServing() error {
 	p.files = &controlplane.Files{
 		Serving: p.options.servingDir, Issuer: p.options.issuerDir, Trust: p.options.trustDir,
 		TrustDomain: p.trustDomain, Lifetime: p.lifetime, RootsChanged: p.rootsChanged,
+		IssuerChanged: func() { p.attest.Changed() },
 	}
 	var err error
 	p.xds, err = serve.NewServer(serve.Options{
@@ -170,6 +190,7 @@ func (p *controlPlane) wireServing() error {
 
 func (p *controlPlane) rootsChanged(ctx context.Context, bundle []byte) {
 	p.engine.SetTrustBundle(ctx, bundle)
+	p.attest.Changed()
 	if err := p.xds.Recheck(); err != nil {
 		p.log.Info("Leaving connected proxies unchecked", "reason", err.Error())
 	}
@@ -200,6 +221,7 @@ func (p *controlPlane) wireWebhooks() error {
 	} {
 		server := webhook.NewServer(webhook.Options{Port: w.port, TLSOpts: p.files.WebhookTLS()})
 		server.Register(w.path, &ctrladmission.Webhook{Handler: w.handler})
+		p.webhooks = append(p.webhooks, server)
 		if err := p.manager.Add(server); err != nil {
 			return fmt.Errorf("adding the webhook %s: %w", w.path, err)
 		}
@@ -223,12 +245,28 @@ func (p *controlPlane) wireSigning() error {
 	err := signing.New(signing.Options{
 		Client: p.manager.GetClient(), APIReader: p.manager.GetAPIReader(), Signer: identity.SignerName(p.options.mesh),
 		Issuer: p.files.CurrentIssuer, Mine: share.Mine, Now: time.Now,
-		Enrolled: p.enrolled, Registerer: p.registry,
+		Enrolled: p.enrolled, Metrics: p.certificates,
 	}).SetupWithManager(p.manager)
 	if err != nil {
 		return fmt.Errorf("setting up the signing controller: %w", err)
 	}
 	return nil
+}
+
+// wireAttestation answers pods that prove themselves with a token, whatever new pods get:
+// some may be left from before.
+func (p *controlPlane) wireAttestation() {
+	reviewer := attest.Reviewer{Client: p.manager.GetClient(), Audience: identity.SignerName(p.options.mesh)}
+	p.attest = attest.NewServer(attest.Options{
+		Log: p.log.WithName("attest"), Review: reviewer.Review,
+		Pod: func(ctx context.Context, namespace, name string) (*issue.Pod, error) {
+			return issue.ReadPod(ctx, p.manager.GetAPIReader(), client.ObjectKey{Namespace: namespace, Name: name})
+		},
+		Enrolled: p.enrolled, Issuer: p.files.CurrentIssuer, State: p.files.State,
+		Issued:  func(_ issue.Issued, took time.Duration) { p.certificates.Issued(took) },
+		Denied:  func(_, reason string) { p.certificates.Denied(reason) },
+		Waiting: func(_, reason string) { p.certificates.Waiting(reason) },
+	})
 }
 
 // enrolled reports whether a namespace is in the mesh.
@@ -252,6 +290,9 @@ func (p *controlPlane) wireRunnables() error {
 		func(ctx context.Context) error { controlplane.Report(ctx, p.xds, p.engine, store); return nil },
 		func(ctx context.Context) error {
 			return serveGRPC(ctx, p.options.reportPort, reports.NewGRPCServer(p.files.ServerTLS(true, "h2")))
+		},
+		func(ctx context.Context) error {
+			return serveGRPC(ctx, p.options.identityPort, p.attest.NewGRPCServer(p.files.ServerTLS(false, "h2")))
 		},
 		func(ctx context.Context) error {
 			listener, err := listen(ctx, p.options.httpPort)
@@ -356,5 +397,9 @@ func (p *controlPlane) ready() error {
 	if p.stopping.Load() {
 		return errors.New("this replica stops")
 	}
-	return errors.Join(p.files.Ready(), p.engine.Ready())
+	errs := []error{p.files.Ready(), p.engine.Ready()}
+	for _, w := range p.webhooks {
+		errs = append(errs, w.StartedChecker()(nil))
+	}
+	return errors.Join(errs...)
 }

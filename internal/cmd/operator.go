@@ -87,11 +87,15 @@ func runOperator(ctx context.Context, o operatorOptions) error {
 	if err != nil {
 		return err
 	}
+	bundles, err := served(config, certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	if err != nil {
+		return err
+	}
 	identityOfWebhook := &trust.WebhookCertificate{Namespace: o.namespace}
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
-		Cache:                         operatorCache(),
+		Cache:                         operatorCache(bundles),
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              "osm-operator",
 		LeaderElectionNamespace:       o.namespace,
@@ -162,8 +166,9 @@ func operatorScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// operatorCache holds what belongs to meshes and nothing else.
-func operatorCache() cache.Options {
+// operatorCache holds what belongs to meshes and nothing else; bundles says that the
+// cluster has ClusterTrustBundles.
+func operatorCache(bundles bool) cache.Options {
 	owned := cache.ByObject{Label: mustHave(operatorv1alpha1.LabelMesh)}
 	by := map[client.Object]cache.ByObject{
 		&corev1.Pod{}: {
@@ -175,12 +180,15 @@ func operatorCache() cache.Options {
 			Transform: stripPod,
 		},
 	}
-	for _, kind := range []client.Object{
+	kinds := []client.Object{
 		&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.Service{}, &appsv1.Deployment{}, &discoveryv1.EndpointSlice{},
 		&rbacv1.ClusterRoleBinding{}, &rbacv1.RoleBinding{}, &networkingv1.NetworkPolicy{}, &policyv1.PodDisruptionBudget{},
-		&certificatesv1.ClusterTrustBundle{},
 		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{},
-	} {
+	}
+	if bundles {
+		kinds = append(kinds, &certificatesv1.ClusterTrustBundle{})
+	}
+	for _, kind := range kinds {
 		by[kind] = owned
 	}
 	return cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: by}

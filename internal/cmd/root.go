@@ -69,6 +69,7 @@ mesh and as the init container of a pod in it.`,
 		newOperatorCommand(),
 		newControlPlaneCommand(),
 		newInitCommand(),
+		newIdentityCommand(),
 	)
 	root.AddCommand(cli.Commands(streams.In, streams.Out, streams.Err)...)
 	return root

@@ -3,8 +3,10 @@ package controlplane
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -47,6 +49,8 @@ type Files struct {
 	Lifetime func() time.Duration
 	// RootsChanged is told of new roots, as PEM.
 	RootsChanged func(ctx context.Context, bundle []byte)
+	// IssuerChanged is told when another certificate signs, or signs for longer or less.
+	IssuerChanged func()
 
 	mu sync.RWMutex
 	// Protected by mu; all are replaced as a whole, never changed.
@@ -55,6 +59,9 @@ type Files struct {
 	roots    *x509.CertPool
 	lifetime time.Duration
 	raw      map[string][]byte // by who read it, and the name of the file
+	rootsPEM []byte
+	// issuerName tells what signs from what signed before, alike on all replicas.
+	issuerName string
 }
 
 // Load reads all files. What cannot be read leaves what was there.
@@ -103,6 +110,20 @@ func (f *Files) CurrentIssuer() *issue.Issuer {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.issuer
+}
+
+// State returns what all workloads are to follow: the newest roots as PEM, and a name
+// that changes with what signs.
+func (f *Files) State() (rootsPEM []byte, issuer string) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.rootsPEM, f.issuerName
+}
+
+// Roots returns the newest roots as PEM; empty before there are any.
+func (f *Files) Roots() string {
+	roots, _ := f.State()
+	return string(roots)
 }
 
 // ServerTLS returns how the control plane serves: with the newest certificate, and if
@@ -200,10 +221,14 @@ func (f *Files) loadIssuer() error {
 	if err != nil {
 		return fmt.Errorf("loading the issuing certificate: %w", err)
 	}
+	sum := sha256.Sum256(append([]byte(lifetime.String()), raw[0]...))
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.issuer, f.lifetime = issuer, lifetime
+	f.issuer, f.lifetime, f.issuerName = issuer, lifetime, hex.EncodeToString(sum[:8])
 	remember()
+	f.mu.Unlock()
+	if f.IssuerChanged != nil {
+		f.IssuerChanged()
+	}
 	return nil
 }
 
@@ -217,7 +242,7 @@ func (f *Files) loadRoots(ctx context.Context) error {
 		return errors.New("there is no certificate among the roots")
 	}
 	f.mu.Lock()
-	f.roots = roots
+	f.roots, f.rootsPEM = roots, raw[0]
 	remember()
 	f.mu.Unlock()
 	if f.RootsChanged != nil {

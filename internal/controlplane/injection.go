@@ -19,14 +19,16 @@ type Injection struct {
 	// Read-only after NewInjection.
 	reader client.Reader
 	base   inject.Config
+	roots  func() string
 
 	current atomic.Pointer[inject.Config]
 }
 
 // NewInjection returns an Injection that waits for the MeshConfig. reader reads
-// namespaces from the cache; base are the settings that the MeshConfig cannot change.
-func NewInjection(reader client.Reader, base inject.Config) *Injection {
-	return &Injection{reader: reader, base: base}
+// namespaces from the cache; base are the settings that the MeshConfig cannot change;
+// roots returns the mesh's roots as PEM.
+func NewInjection(reader client.Reader, base inject.Config, roots func() string) *Injection {
+	return &Injection{reader: reader, base: base, roots: roots}
 }
 
 // Namespace returns what is known of a namespace.
@@ -41,7 +43,9 @@ func (i *Injection) Config() (inject.Config, error) {
 	if c == nil {
 		return inject.Config{}, errors.New("the control plane has not read its MeshConfig yet: try again")
 	}
-	return *c, nil
+	config := *c
+	config.Roots = i.roots()
+	return config, nil
 }
 
 // Follow takes the MeshConfig, and returns what of it cannot be followed, a sentence each.

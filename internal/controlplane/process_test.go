@@ -211,7 +211,7 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 		Name: "shop", Labels: map[string]string{"openservicemesh.io/monitored-by": "osm"}, Annotations: map[string]string{"openservicemesh.io/sidecar-injection": "enabled"},
 	}}
 	base := inject.Config{Mesh: "osm", OSMImage: "osm:1", EnvoyImage: "envoy:1"}
-	i := controlplane.NewInjection(fake.NewClientBuilder().WithObjects(ns).Build(), base)
+	i := controlplane.NewInjection(fake.NewClientBuilder().WithObjects(ns).Build(), base, func() string { return "roots" })
 	if _, err := i.Config(); err == nil {
 		t.Error("pods are injected before the MeshConfig was read")
 	}
@@ -234,6 +234,7 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 		t.Errorf("problems %q, want one about the port of the sidecar", problems)
 	}
 	want := base
+	want.Roots = "roots"
 	want.LogLevel, want.EnvoyImage, want.PrivilegedInit, want.PodIPMode, want.LeafLifetime = "debug", "envoy:2", true, true, time.Hour
 	want.Exclusions = inject.Exclusions{
 		InboundPorts: []int{1}, OutboundPorts: []int{2}, OutboundRanges: []string{"10.0.0.0/8"}, OutboundOnly: []string{"11.0.0.0/8"}, Interfaces: []string{"eth1"},
@@ -247,6 +248,7 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 	}
 	got, _ = i.Config()
 	want = base
+	want.Roots = "roots"
 	want.LeafLifetime = time.Hour
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("fields that were taken back hold (-want +got):\n%s", diff)

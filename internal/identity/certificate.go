@@ -4,9 +4,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxPodUID is the longest UID that Kubernetes takes in a request for a certificate.
@@ -149,4 +151,28 @@ func uriOf(leaf *x509.Certificate) (string, error) {
 		return "", fmt.Errorf("%w: a certificate of a mesh has one URI, this has %d", ErrInvalid, len(uris))
 	}
 	return uris[0], nil
+}
+
+// VerifyControlPlane verifies the certificates that a server presented: that a root
+// signed the first, directly, and that it has the SPIFFE ID that is wanted. Intermediates
+// are not accepted: what signs for workloads must not sign for control planes (record 0004).
+func VerifyControlPlane(presented []*x509.Certificate, roots *x509.CertPool, want string, now time.Time) error {
+	if len(presented) == 0 {
+		return errors.New("the control plane has no certificate")
+	}
+	leaf := presented[0]
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	if err != nil {
+		return fmt.Errorf("verifying the control plane: %w", err)
+	}
+	subject, err := SubjectOf(leaf)
+	if err != nil {
+		return fmt.Errorf("verifying the control plane: %w", err)
+	}
+	if got := subject.URI(); got != want {
+		return fmt.Errorf("the control plane is %s, not %s", got, want)
+	}
+	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 )
 
 // Names and numbers that people and dashboards know.
@@ -12,12 +14,16 @@ const (
 	ProxyContainer = "envoy"
 	// InitContainer is the name of the container that redirects traffic.
 	InitContainer = "osm-init"
+	// IdentityContainer is the name of the container that keeps the certificate where the
+	// kubelet does not.
+	IdentityContainer = "osm-identity"
 	// ProxyUID is the user that the sidecar runs as, which redirection lets pass.
 	ProxyUID = 1500
 
 	identityVolume  = "osm-identity"
 	trustVolume     = "osm-trust"
 	bootstrapVolume = "osm-bootstrap"
+	tokenVolume     = "osm-token"
 )
 
 // Config are the settings of a mesh that a sidecar is made from.
@@ -43,6 +49,13 @@ type Config struct {
 	PodIPMode bool
 	// Exclusions are the mesh-wide lists; a pod's annotations add to them.
 	Exclusions Exclusions
+	// ControlPlaneID is the SPIFFE ID of the control plane.
+	ControlPlaneID string
+	// Identity says where a sidecar's certificate comes from; PodCertificate when empty.
+	Identity operatorv1alpha1.WorkloadIdentity
+	// Roots are the mesh's roots as PEM. They are needed where the certificate does not
+	// come from the kubelet.
+	Roots string
 	// LeafLifetime is the lifetime asked for in certificates; the signer may give less.
 	LeafLifetime time.Duration
 }

@@ -6,10 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
 )
 
@@ -103,53 +101,10 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 			{Name: identityVolume, MountPath: bootstrap.IdentityDir, ReadOnly: true},
 			{Name: trustVolume, MountPath: bootstrap.TrustDir, ReadOnly: true},
 		},
-		SecurityContext: &corev1.SecurityContext{
-			RunAsUser: new(int64(ProxyUID)), RunAsGroup: new(int64(ProxyUID)), RunAsNonRoot: new(true),
-			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
-			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
+		SecurityContext: sidecarSecurity(),
 	}
 }
 
 func fieldEnv(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
-}
-
-// volumes are the sidecar's identity, which the kubelet makes and renews, the roots
-// that its control plane is verified with, and the files that it starts from.
-func volumes(c Config) []corev1.Volume {
-	signer := identity.SignerName(c.Mesh)
-	mode := new(int32(0o444))
-	file := func(annotation, path string) corev1.DownwardAPIVolumeFile {
-		return corev1.DownwardAPIVolumeFile{Path: path, FieldRef: &corev1.ObjectFieldSelector{
-			APIVersion: "v1", FieldPath: "metadata.annotations['" + annotation + "']",
-		}}
-	}
-	var lifetime *int32
-	if c.LeafLifetime > 0 {
-		lifetime = new(int32(c.LeafLifetime.Seconds()))
-	}
-	return []corev1.Volume{
-		{Name: identityVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-			DefaultMode: mode,
-			Sources: []corev1.VolumeProjection{{PodCertificate: &corev1.PodCertificateProjection{
-				SignerName: signer, KeyType: "ECDSAP256", MaxExpirationSeconds: lifetime, CredentialBundlePath: bootstrap.CredentialsFile,
-			}}},
-		}}},
-		{Name: trustVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-			DefaultMode: mode,
-			Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{
-				SignerName: &signer, LabelSelector: &metav1.LabelSelector{}, Path: bootstrap.TrustFile,
-			}}},
-		}}},
-		{Name: bootstrapVolume, VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
-			DefaultMode: mode,
-			Items: []corev1.DownwardAPIVolumeFile{
-				file(bootstrapAnnotation, bootstrap.BootstrapFile),
-				file(certificateAnnotation, bootstrap.CertificateFile),
-				file(validationAnnotation, bootstrap.ValidationFile),
-			},
-		}}},
-	}
 }

@@ -27,6 +27,12 @@ func config() inject.Config {
 	}
 }
 
+// byToken is a cluster without pod certificates.
+func byToken(c *inject.Config) {
+	c.Identity, c.Roots = operatorv1alpha1.WorkloadIdentityServiceAccountToken, "-----BEGIN CERTIFICATE-----\n"
+	c.ControlPlaneID = "spiffe://cluster.local/mesh/osm/control-plane/v0-1-0"
+}
+
 func namespace() inject.Namespace {
 	return inject.Namespace{
 		Name:        "shop",
@@ -80,6 +86,7 @@ func TestPodGolden(t *testing.T) {
 		"a_plain_pod":                    {pod: pod(nil)},
 		"probes_and_hooks_of_every_kind": {pod: pod(everyProbe)},
 		"a_scraped_namespace":            {pod: pod(nil), ns: func(n *inject.Namespace) { n.Annotations[operatorv1alpha1.AnnotationMetrics] = "Yes" }},
+		"identity_by_a_token":            {pod: pod(nil), cfg: byToken},
 		"exclusions_of_mesh_and_pod_add_up": {
 			pod: pod(func(p *corev1.Pod) {
 				p.Annotations = map[string]string{
@@ -232,16 +239,51 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestIdentityChanges has pods that were injected for one kind of identity injected for
+// the other: nothing of the first is left.
+func TestIdentityChanges(t *testing.T) {
+	kubelet, token := config(), config()
+	byToken(&token)
+	for name, c := range map[string]struct{ from, to inject.Config }{"from the kubelet to a token": {kubelet, token}, "and back": {token, kubelet}} {
+		t.Run(name, func(t *testing.T) {
+			fresh, err := inject.Pod(pod(nil), namespace(), c.to, "uuid-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err := inject.Pod(pod(nil), namespace(), c.from, "uuid-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, err := inject.Pod(before, namespace(), c.to, "uuid-2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(fresh, after); diff != "" {
+				t.Errorf("(-a fresh pod +one that was changed):\n%s", diff)
+			}
+		})
+	}
+	t.Run("without roots there is nothing to trust", func(t *testing.T) {
+		token.Roots = ""
+		if _, err := inject.Pod(pod(nil), namespace(), token, "uuid-1"); err == nil {
+			t.Error("a pod is let in that can verify no control plane")
+		}
+	})
+}
+
 // TestTwiceIsOnce holds injection to what webhooks are called for more than once,
 // and what the CLI may do to a file that was injected before.
 func TestTwiceIsOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		before := draw(t)
-		once, err := inject.Pod(before, namespace(), config(), "uuid-1")
+		before, cfg := draw(t), config()
+		if rapid.Bool().Draw(t, "by token") {
+			byToken(&cfg)
+		}
+		once, err := inject.Pod(before, namespace(), cfg, "uuid-1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		twice, err := inject.Pod(once, namespace(), config(), "uuid-2")
+		twice, err := inject.Pod(once, namespace(), cfg, "uuid-2")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ const (
 	bootstrapAnnotation        = "openservicemesh.io/bootstrap"
 	certificateAnnotation      = "openservicemesh.io/sds-certificate"
 	validationAnnotation       = "openservicemesh.io/sds-validation"
+	rootsAnnotation            = "openservicemesh.io/roots"
 	scrapeAnnotation           = "prometheus.io/scrape"
 	scrapePortAnnotation       = "prometheus.io/port"
 	scrapePathAnnotation       = "prometheus.io/path"
@@ -47,7 +48,7 @@ type replaced struct {
 // writtenAnnotations are the annotations that injection writes.
 func writtenAnnotations() []string {
 	return []string{
-		originalAnnotation, bootstrapAnnotation, certificateAnnotation, validationAnnotation,
+		originalAnnotation, bootstrapAnnotation, certificateAnnotation, validationAnnotation, rootsAnnotation,
 		scrapeAnnotation, scrapePortAnnotation, scrapePathAnnotation, defaultContainerAnnotation,
 		operatorv1alpha1.AnnotationRevision,
 	}
@@ -56,6 +57,16 @@ func writtenAnnotations() []string {
 // writtenLabels are the labels that injection writes.
 func writtenLabels() []string {
 	return []string{operatorv1alpha1.LabelInjectedBy, operatorv1alpha1.LabelInjectedRevision, operatorv1alpha1.LabelProxyUUID}
+}
+
+// own reports whether a container is the mesh's, by its name.
+func own(container string) bool {
+	return slices.Contains([]string{ProxyContainer, InitContainer, IdentityContainer}, container)
+}
+
+// ownVolumes are the names of the mesh's volumes.
+func ownVolumes() []string {
+	return []string{identityVolume, trustVolume, bootstrapVolume, tokenVolume}
 }
 
 // Injected reports whether a pod says that it was injected.
@@ -97,10 +108,10 @@ func Remove(pod *corev1.Pod) (*corev1.Pod, error) {
 	out.Labels = restore(out.Labels, writtenLabels(), o.Labels)
 	out.Spec.TerminationGracePeriodSeconds = o.GracePeriod
 	out.Spec.InitContainers = slices.DeleteFunc(out.Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == ProxyContainer || c.Name == InitContainer
+		return own(c.Name)
 	})
 	out.Spec.Volumes = slices.DeleteFunc(out.Spec.Volumes, func(v corev1.Volume) bool {
-		return v.Name == identityVolume || v.Name == trustVolume || v.Name == bootstrapVolume
+		return slices.Contains(ownVolumes(), v.Name)
 	})
 	for _, c := range probed(out) {
 		part, known := o.Containers[c.Name]
@@ -125,7 +136,7 @@ func probed(pod *corev1.Pod) []*corev1.Container {
 	var out []*corev1.Container
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if c.Name != ProxyContainer && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if !own(c.Name) && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			out = append(out, c)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,25 +42,43 @@ func Pod(pod *corev1.Pod, ns Namespace, c Config, uuid types.UID) (*corev1.Pod, 
 	if err != nil {
 		return nil, fmt.Errorf("remembering the pod as it was: %w", err)
 	}
-	rewrite := newRewriter()
-	for _, container := range probed(out) {
-		if err := rewrite.container(container); err != nil {
-			return nil, err
-		}
+	probes, err := rewrite(out)
+	if err != nil {
+		return nil, err
 	}
 	if err := drain(out); err != nil {
 		return nil, err
 	}
-	files, err := documents(c, rewrite.probes)
+	files, err := documents(c, probes)
 	if err != nil {
 		return nil, err
 	}
 	annotate(out, c, string(before), files, scrape)
 	label(out, c, string(uuid))
-	own := []corev1.Container{initContainer(c, lists), proxyContainer(out, ns, c)}
-	out.Spec.InitContainers = append(own, out.Spec.InitContainers...)
+	out.Spec.InitContainers = append(containers(out, ns, c, lists), out.Spec.InitContainers...)
 	out.Spec.Volumes = append(out.Spec.Volumes, volumes(c)...)
 	return out, nil
+}
+
+// rewrite points the probes and hooks of a pod to the sidecar, and returns what that
+// has to listen for.
+func rewrite(pod *corev1.Pod) ([]bootstrap.Probe, error) {
+	r := newRewriter()
+	for _, container := range probed(pod) {
+		if err := r.container(container); err != nil {
+			return nil, err
+		}
+	}
+	return r.probes, nil
+}
+
+// containers are the mesh's, in the order in which they start.
+func containers(pod *corev1.Pod, ns Namespace, c Config, lists Exclusions) []corev1.Container {
+	out := []corev1.Container{initContainer(c, lists)}
+	if c.byToken() {
+		out = append(out, identityContainer(c))
+	}
+	return append(out, proxyContainer(pod, ns, c))
 }
 
 // acceptable refuses pods that claim what is the sidecar's: such a pod could take
@@ -76,7 +95,7 @@ func acceptable(pod *corev1.Pod) error {
 		errs = append(errs, fmt.Errorf("the pod runs as user %d, which is the sidecar's: choose another runAsUser", ProxyUID))
 	}
 	for _, v := range pod.Spec.Volumes {
-		if v.Name == identityVolume || v.Name == trustVolume || v.Name == bootstrapVolume {
+		if slices.Contains(ownVolumes(), v.Name) {
 			errs = append(errs, fmt.Errorf("volume name %s is the mesh's: give the volume another name", v.Name))
 		}
 	}
@@ -86,7 +105,7 @@ func acceptable(pod *corev1.Pod) error {
 // acceptableContainer says what of a container is the sidecar's.
 func acceptableContainer(c *corev1.Container) []error {
 	var errs []error
-	if c.Name == ProxyContainer || c.Name == InitContainer {
+	if own(c.Name) {
 		errs = append(errs, fmt.Errorf("container name %s is the mesh's: give the container another name", c.Name))
 	}
 	if s := c.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == ProxyUID {
@@ -129,9 +148,16 @@ func documents(c Config, probes []bootstrap.Probe) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the sidecar's validation document: %w", err)
 	}
-	return map[string]string{
+	files := map[string]string{
 		bootstrapAnnotation: string(boot), certificateAnnotation: string(certificate), validationAnnotation: string(validation),
-	}, nil
+	}
+	if c.byToken() {
+		if c.Roots == "" {
+			return nil, errors.New("the control plane has not read the mesh's roots yet: try again")
+		}
+		files[rootsAnnotation] = c.Roots
+	}
+	return files, nil
 }
 
 func annotate(pod *corev1.Pod, c Config, before string, files map[string]string, scrape bool) {

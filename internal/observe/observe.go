@@ -12,9 +12,12 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
@@ -130,4 +133,45 @@ func ReadReplicas(ctx context.Context, r client.Reader, service client.ObjectKey
 	}
 	slices.SortFunc(out, func(a, b Replica) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// ReadPodCertificates reports whether the cluster gives pods their certificates, and
+// distributes roots: both kinds are served.
+func ReadPodCertificates(mapper meta.RESTMapper) (bool, error) {
+	for _, kind := range []string{"PodCertificateRequest", "ClusterTrustBundle"} {
+		served, err := Served(mapper, certificatesv1.SchemeGroupVersion.WithKind(kind))
+		if err != nil || !served {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Served reports whether the cluster has a kind.
+func Served(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) {
+	_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking whether the cluster has %s: %w", kind.Kind, err)
+	}
+	return true, nil
+}
+
+// ReadTrustBundle reads the published roots of a mesh from its namespace; nil if there
+// are none, or if what is there is not the mesh's.
+func ReadTrustBundle(ctx context.Context, r client.Reader, mesh, namespace string) ([]byte, error) {
+	key := client.ObjectKey{Namespace: namespace, Name: operatorv1alpha1.TrustBundleConfigMap}
+	var c corev1.ConfigMap
+	if err := r.Get(ctx, key, &c); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading ConfigMap %s: %w", key, err)
+	}
+	if c.Labels[operatorv1alpha1.LabelMesh] != mesh {
+		return nil, nil
+	}
+	return []byte(c.Data[operatorv1alpha1.TrustBundleKey]), nil
 }

@@ -19,6 +19,8 @@ type Facts struct {
 	Others []operatorv1alpha1.Mesh
 	// TrustBundle are the mesh's roots in PEM form; empty while there are none yet.
 	TrustBundle []byte
+	// PodCertificates says that the cluster gives pods their certificates.
+	PodCertificates bool
 	// OperatorNamespace is where the operator runs, OperatorServiceAccount as whom.
 	OperatorNamespace, OperatorServiceAccount string
 	Catalogue                                 release.Catalogue
@@ -51,8 +53,11 @@ func (e *NamespaceTakenError) Error() string {
 	return fmt.Sprintf("namespace %s is held by the older Mesh %s: give this Mesh another spec.namespace, or delete one of them", e.Namespace, e.Holder)
 }
 
+// ErrNoPodCertificates says that the cluster cannot do what spec.workloadIdentity asks for.
+var ErrNoPodCertificates = errors.New("the cluster has no pod certificates (certificates.k8s.io/v1 PodCertificateRequest and ClusterTrustBundle, Kubernetes 1.37)")
+
 // Compute returns the plan of a Mesh. The error is a *NamespaceTakenError, or wraps
-// release.ErrUnknownVersion; nothing may be written then.
+// release.ErrUnknownVersion or ErrNoPodCertificates; nothing may be written then.
 func Compute(f Facts) (Plan, error) {
 	if holder := Holder(f.Mesh, f.Others); holder != "" {
 		return Plan{}, &NamespaceTakenError{Namespace: MeshNamespace(f.Mesh), Holder: holder}
@@ -61,7 +66,12 @@ func Compute(f Facts) (Plan, error) {
 	if err != nil {
 		return Plan{}, fmt.Errorf("spec.version: %w", err)
 	}
+	workloadIdentity, err := WorkloadIdentity(f.Mesh, f.PodCertificates)
+	if err != nil {
+		return Plan{}, err
+	}
 	spec := Revision(f.Mesh, r)
+	spec.WorkloadIdentity = workloadIdentity
 	in := render.MeshInput{
 		Mesh:                   f.Mesh,
 		Revision:               spec,
@@ -105,5 +115,5 @@ func Holder(m *operatorv1alpha1.Mesh, others []operatorv1alpha1.Mesh) string {
 // trying again without a change is of no use.
 func IsRefusal(err error) bool {
 	var taken *NamespaceTakenError
-	return errors.As(err, &taken) || errors.Is(err, release.ErrUnknownVersion)
+	return errors.As(err, &taken) || errors.Is(err, release.ErrUnknownVersion) || errors.Is(err, ErrNoPodCertificates)
 }

@@ -34,7 +34,7 @@ func mesh(name string, age time.Duration, change func(*operatorv1alpha1.Mesh)) *
 
 func facts(m *operatorv1alpha1.Mesh, others ...operatorv1alpha1.Mesh) plan.Facts {
 	return plan.Facts{
-		Mesh: m, Others: others, TrustBundle: []byte("roots"),
+		Mesh: m, Others: others, TrustBundle: []byte("roots"), PodCertificates: true,
 		OperatorNamespace: "osm-operator-system", OperatorServiceAccount: "osm-operator",
 		Catalogue: release.NewCatalogue(release.Images{}),
 	}
@@ -153,5 +153,40 @@ func TestComputeWaitsForTheRoots(t *testing.T) {
 		if stage.Name == "webhooks" {
 			t.Error("Compute: webhooks are written without roots")
 		}
+	}
+}
+
+func TestWorkloadIdentity(t *testing.T) {
+	const (
+		auto    = operatorv1alpha1.WorkloadIdentityAuto
+		kubelet = operatorv1alpha1.WorkloadIdentityPodCertificate
+		token   = operatorv1alpha1.WorkloadIdentityServiceAccountToken
+	)
+	for name, tc := range map[string]struct {
+		wanted   operatorv1alpha1.WorkloadIdentity
+		possible bool
+		want     operatorv1alpha1.WorkloadIdentity
+	}{
+		"nothing is said, and the cluster has pod certificates": {possible: true, want: kubelet},
+		"nothing is said, and the cluster has none":             {want: token},
+		"Auto on a cluster that has them":                       {wanted: auto, possible: true, want: kubelet},
+		"Auto on a cluster that has none":                       {wanted: auto, want: token},
+		"tokens are wanted though there are pod certificates":   {wanted: token, possible: true, want: token},
+		"pod certificates are wanted and there are none":        {wanted: kubelet},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := facts(mesh("osm", 0, func(m *operatorv1alpha1.Mesh) { m.Spec.WorkloadIdentity = tc.wanted }))
+			f.PodCertificates = tc.possible
+			p, err := plan.Compute(f)
+			if tc.want == "" {
+				if !errors.Is(err, plan.ErrNoPodCertificates) || !plan.IsRefusal(err) {
+					t.Errorf("Compute: error %v, want a refusal", err)
+				}
+				return
+			}
+			if err != nil || p.Revision.WorkloadIdentity != tc.want {
+				t.Errorf("Compute: %q, %v; want %q", p.Revision.WorkloadIdentity, err, tc.want)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
@@ -55,4 +56,19 @@ func Revision(m *operatorv1alpha1.Mesh, r release.Release) operatorv1alpha1.Mesh
 		spec.NodeSelector = size.NodeSelector
 	}
 	return spec
+}
+
+// WorkloadIdentity returns where the certificates of a Mesh's workloads come from, given
+// whether the cluster has pod certificates. The error wraps ErrNoPodCertificates.
+func WorkloadIdentity(m *operatorv1alpha1.Mesh, podCertificates bool) (operatorv1alpha1.WorkloadIdentity, error) {
+	switch wanted := m.Spec.WorkloadIdentity; {
+	case wanted == operatorv1alpha1.WorkloadIdentityServiceAccountToken:
+		return wanted, nil
+	case podCertificates:
+		return operatorv1alpha1.WorkloadIdentityPodCertificate, nil
+	case wanted == operatorv1alpha1.WorkloadIdentityPodCertificate:
+		return "", fmt.Errorf("spec.workloadIdentity: %w: set it to Auto or ServiceAccountToken", ErrNoPodCertificates)
+	default:
+		return operatorv1alpha1.WorkloadIdentityServiceAccountToken, nil
+	}
 }

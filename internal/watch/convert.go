@@ -186,8 +186,8 @@ func native(c corev1.Container) bool {
 
 // meshed reports whether a pod runs the sidecar of the mesh, from what cannot be
 // changed while it runs: a native sidecar by that name, and an identity that the
-// kubelet asks this mesh's signer for. A pod without these has no certificate that
-// anyone in the mesh would accept.
+// kubelet asks this mesh's signer for, or a token to ask for one. A pod without these
+// has no certificate that anyone in the mesh would accept.
 func meshed(p *corev1.Pod, signer string) bool {
 	sidecar := slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool {
 		return c.Name == proxyContainer && native(c)
@@ -200,7 +200,8 @@ func meshed(p *corev1.Pod, signer string) bool {
 			return false
 		}
 		return slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
-			return s.PodCertificate != nil && s.PodCertificate.SignerName == signer
+			return s.PodCertificate != nil && s.PodCertificate.SignerName == signer ||
+				s.ServiceAccountToken != nil && s.ServiceAccountToken.Audience == signer
 		})
 	})
 }

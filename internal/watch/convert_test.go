@@ -168,6 +168,20 @@ func TestPods(t *testing.T) {
 			},
 			want: func(*mesh.Pod) {},
 		},
+		"a pod of the mesh that proves itself with a token": {
+			change: func(p *corev1.Pod) {
+				sidecar(p)
+				p.Spec.Volumes[0].Projected.Sources[0] = corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: signer, Path: "token"}}
+			},
+			want: func(p *mesh.Pod) { p.Meshed = true },
+		},
+		"a pod with a token for the API server is not": {
+			change: func(p *corev1.Pod) {
+				sidecar(p)
+				p.Spec.Volumes[0].Projected.Sources[0] = corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}
+			},
+			want: func(*mesh.Pod) {},
+		},
 		"a sidecar that only runs at the start is none": {
 			change: func(p *corev1.Pod) { sidecar(p); p.Spec.InitContainers[0].RestartPolicy = nil },
 			want:   func(*mesh.Pod) {},

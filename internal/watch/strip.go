@@ -79,12 +79,17 @@ func stripPod(o any) (any, error) {
 		}
 	}
 	for _, v := range p.Spec.Volumes {
-		if v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.PodCertificate != nil }) {
+		if v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, proves) {
 			out.Spec.Volumes = append(out.Spec.Volumes, v)
 		}
 	}
 	out.Status.Phase, out.Status.PodIPs = p.Status.Phase, p.Status.PodIPs
 	return out, nil
+}
+
+// proves reports whether a pod gets an identity, or a token for one, from a volume.
+func proves(s corev1.VolumeProjection) bool {
+	return s.PodCertificate != nil || s.ServiceAccountToken != nil && s.ServiceAccountToken.Audience != ""
 }
 
 func stripService(o any) (any, error) {

@@ -64,6 +64,10 @@ type MeshSpec struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.trustDomain cannot be changed: identities of running workloads carry it"
 	TrustDomain string `json:"trustDomain,omitempty"`
+	// workloadIdentity says where the certificates of workloads come from; Auto when
+	// absent. A change concerns pods that are created from then on.
+	// +optional
+	WorkloadIdentity WorkloadIdentity `json:"workloadIdentity,omitempty"`
 	// certificateAuthority is who signs; a root kept by the operator when absent.
 	// +optional
 	CertificateAuthority *CertificateAuthority `json:"certificateAuthority,omitempty"`
@@ -85,6 +89,23 @@ type MeshSpec struct {
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
+
+// WorkloadIdentity says where the certificates of workloads come from.
+//
+// +kubebuilder:validation:Enum=Auto;PodCertificate;ServiceAccountToken
+type WorkloadIdentity string
+
+const (
+	// WorkloadIdentityAuto is PodCertificate where the cluster has it, and else
+	// ServiceAccountToken.
+	WorkloadIdentityAuto WorkloadIdentity = "Auto"
+	// WorkloadIdentityPodCertificate has the kubelet make the key and ask for the
+	// certificate: Kubernetes 1.37 or newer.
+	WorkloadIdentityPodCertificate WorkloadIdentity = "PodCertificate"
+	// WorkloadIdentityServiceAccountToken has a container in each pod make the key, and
+	// prove itself to the control plane with a token that is bound to the pod.
+	WorkloadIdentityServiceAccountToken WorkloadIdentity = "ServiceAccountToken"
+)
 
 // DeletionPolicy says what the deletion of a Mesh waits for.
 //
@@ -178,6 +199,9 @@ type MeshStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	Revision string `json:"revision,omitempty"`
+	// workloadIdentity says where the certificates of new pods come from.
+	// +optional
+	WorkloadIdentity WorkloadIdentity `json:"workloadIdentity,omitempty"`
 	// proxies counts sidecars.
 	// +optional
 	Proxies *ProxyCounts `json:"proxies,omitempty"`
@@ -241,6 +265,9 @@ const (
 	ReasonNamespaceTaken = "NamespaceTaken"
 	// ReasonUnknownVersion says that the operator cannot install the version.
 	ReasonUnknownVersion = "UnknownVersion"
+	// ReasonWorkloadIdentityUnavailable says that the cluster lacks what
+	// spec.workloadIdentity asks for.
+	ReasonWorkloadIdentityUnavailable = "WorkloadIdentityUnavailable"
 	// ReasonForeignObject says that an object of that name belongs to someone else.
 	ReasonForeignObject = "ForeignObject"
 	// ReasonApplyFailed says that an object could not be written.

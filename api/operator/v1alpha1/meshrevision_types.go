@@ -54,6 +54,10 @@ type MeshRevisionSpec struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=253
 	TrustDomain string `json:"trustDomain"`
+	// workloadIdentity says where the certificates of workloads come from; PodCertificate
+	// when absent.
+	// +optional
+	WorkloadIdentity WorkloadIdentity `json:"workloadIdentity,omitempty"`
 	// osmImage is the image of the control plane and of the init container.
 	// +required
 	// +kubebuilder:validation:MaxLength=512

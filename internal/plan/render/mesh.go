@@ -98,7 +98,7 @@ func networkPolicy(in MeshInput) Object {
 			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": ControllerService, operatorv1alpha1.LabelMesh: in.Mesh.Name}},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{
-				{Ports: []networkingv1.NetworkPolicyPort{port(XDSPort), port(InjectorPort), port(HTTPPort), port(DebugPort), port(ValidatorPort)}},
+				{Ports: []networkingv1.NetworkPolicyPort{port(XDSPort), port(IdentityPort), port(InjectorPort), port(HTTPPort), port(DebugPort), port(ValidatorPort)}},
 				{
 					Ports: []networkingv1.NetworkPolicyPort{port(ReportPort)},
 					From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{

@@ -25,6 +25,8 @@ const (
 	XDSPort = 15128
 	// ReportPort serves the report stream to the operator.
 	ReportPort = 15129
+	// IdentityPort gives workloads their certificates where the kubelet does not.
+	IdentityPort = 15130
 	// InjectorPort serves the mutating webhook.
 	InjectorPort = 9090
 	// HTTPPort serves health, metrics and versions.

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"maps"
 	"strconv"
 
@@ -44,7 +45,7 @@ func Revision(in RevisionInput) []Object {
 				Type:           corev1.ServiceTypeClusterIP,
 				IPFamilyPolicy: new(corev1.IPFamilyPolicyPreferDualStack),
 				Selector:       controllerSelector(spec),
-				Ports:          []corev1.ServicePort{servicePort("xds", XDSPort), servicePort("report", ReportPort), servicePort("http", HTTPPort)},
+				Ports:          []corev1.ServicePort{servicePort("xds", XDSPort), servicePort("report", ReportPort), servicePort("identity", IdentityPort), servicePort("http", HTTPPort)},
 			},
 		},
 		&policyv1.PodDisruptionBudget{
@@ -72,7 +73,10 @@ func deployment(in RevisionInput) Object {
 			Replicas:                new(spec.Replicas),
 			RevisionHistoryLimit:    new(int32(3)),
 			ProgressDeadlineSeconds: new(int32(300)),
-			Selector:                &metav1.LabelSelector{MatchLabels: controllerSelector(spec)},
+			// A replica counts once the nodes have had the time to learn its address: the
+			// webhooks must answer when the Mesh is said to be ready.
+			MinReadySeconds: 3,
+			Selector:        &metav1.LabelSelector{MatchLabels: controllerSelector(spec)},
 			Strategy: appsv1.DeploymentStrategy{
 				Type: appsv1.RollingUpdateDeploymentStrategyType,
 				RollingUpdate: &appsv1.RollingUpdateDeployment{
@@ -144,6 +148,7 @@ func container(spec operatorv1alpha1.MeshRevisionSpec) corev1.Container {
 			"--mesh-namespace=" + spec.Namespace,
 			"--revision=" + spec.Revision,
 			"--trust-domain=" + spec.TrustDomain,
+			"--workload-identity=" + string(cmp.Or(spec.WorkloadIdentity, operatorv1alpha1.WorkloadIdentityPodCertificate)),
 			"--osm-image=" + spec.OSMImage,
 			"--envoy-image=" + spec.EnvoyImage,
 			"--image-pull-policy=" + string(spec.PullPolicy),
@@ -154,7 +159,7 @@ func container(spec operatorv1alpha1.MeshRevisionSpec) corev1.Container {
 			{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"}}},
 		},
 		Ports: []corev1.ContainerPort{
-			port("xds", XDSPort), port("report", ReportPort), port("injector", InjectorPort),
+			port("xds", XDSPort), port("report", ReportPort), port("identity", IdentityPort), port("injector", InjectorPort),
 			port("http", HTTPPort), port("debug", DebugPort), port("validator", ValidatorPort),
 		},
 		Resources:      spec.Resources,

@@ -52,6 +52,9 @@ func layers() []layer {
 		{pkg: "internal/report", local: []string{"internal/identity"}, external: stream},
 		{pkg: "internal/issue", local: []string{"api", "internal/ca", "internal/identity"}, external: kubernetes},
 
+		// The other front of issuing: pods that prove themselves with a token.
+		{pkg: "internal/attest", local: []string{"internal/issue", "internal/identity"}, external: append(slices.Clone(kubernetes), stream...)},
+
 		// The operator: observe -> plan -> apply -> gate -> status.
 		{pkg: "internal/release", pure: true, local: none()},
 		{pkg: "internal/plan", pure: true},
@@ -83,7 +86,7 @@ func confinements() []confined {
 			imports: []string{"k8s.io/api", "k8s.io/client-go/applyconfigurations"},
 			to: []string{
 				"internal/watch", "internal/inject", "internal/plan/render", "internal/observe", "internal/apply",
-				"internal/admission", "internal/issue", "controllers",
+				"internal/admission", "internal/issue", "internal/attest", "controllers",
 				"api",          // the kinds refer to core types where their published shape does
 				"internal/cmd", // the edge: it says which kinds the informers of a process hold
 				"internal/cli", // the command line is an edge: it edits namespaces and reads pods
