@@ -163,6 +163,9 @@ func runtime() *bootstrapv3.LayeredRuntime {
 		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
 			"re2.max_program_size.error_level": number,
 			"re2.max_program_size.warn_level":  number,
+			// Else authorization takes any value of a header that was given twice, while the
+			// application may read another. Joined, as routes compare them, none matches.
+			"envoy.reloadable_features.rbac_match_headers_individually": structpb.NewBoolValue(false),
 		}}},
 	}}}
 }

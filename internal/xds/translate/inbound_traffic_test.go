@@ -87,6 +87,8 @@ func TestInboundRequests(t *testing.T) {
 		"not for another part":                                   {guest, w.web, "GET", "/public/sharedother", "store", key, 403, ""},
 		"not by another method":                                  {guest, w.web, "POST", "/public/shared", "store", append([]string{"Content-Length: 0"}, key...), 403, ""},
 		"not by another header":                                  {guest, w.web, "GET", "/public/shared", "store", []string{"X-Key: a42"}, 403, ""},
+		"not by that header and another value of it":             {guest, w.web, "GET", "/public/shared", "store", []string{"X-Key: 42", "X-Key: a"}, 403, ""},
+		"in whatever order they come":                            {guest, w.web, "GET", "/public/shared", "store", []string{"X-Key: a", "X-Key: 42"}, 403, ""},
 		"what nobody may do is refused":                          {buyer, w.web, "GET", "/closed", "store", nil, 403, ""},
 		"what matches no route is not found":                     {buyer, w.web, "GET", "/nothing", "store", nil, 404, ""},
 		"not even for who may do nothing":                        {other, w.web, "GET", "/nothing", "store", nil, 404, ""},

@@ -81,6 +81,7 @@ func inlined(t *testing.T, set *resource.Set, m *mesh.Model, dir string, admin u
 			"typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
 		}},
 		"deferred_stat_options": map[string]any{"enable_deferred_creation_stats": true},
+		"layered_runtime":       sidecarRuntime(t),
 		"static_resources": map[string]any{
 			"listeners": d.Listeners,
 			"clusters": append(d.Clusters, map[string]any{
@@ -102,6 +103,20 @@ func inlined(t *testing.T, set *resource.Set, m *mesh.Model, dir string, admin u
 		t.Fatal(err)
 	}
 	return out
+}
+
+// sidecarRuntime is what sidecars have set in Envoy's runtime.
+func sidecarRuntime(t *testing.T) any {
+	t.Helper()
+	raw, err := bootstrap.Build(bootstrap.Config{ControlPlaneHost: "h", ControlPlanePort: 1, ControlPlaneName: "h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document map[string]any
+	if err := json.Unmarshal(raw, &document); err != nil {
+		t.Fatal(err)
+	}
+	return document["layered_runtime"]
 }
 
 func workloadCertificate(dir string) map[string]any {
