@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"fmt"
 	"go/ast"
 	"os"
 	"path/filepath"
@@ -77,6 +78,50 @@ func receiver(d *ast.FuncDecl) string {
 			return t.Name + "."
 		default:
 			return ""
+		}
+	}
+}
+
+// TestSecurityNamesTestsThatExist keeps docs/security.md true: each attack is in it once,
+// and has a test that is there, or says that nothing holds it.
+func TestSecurityNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(repositoryRoot(t), "docs", "security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]bool{}
+	for _, f := range parseTree(t) {
+		for _, d := range f.syntax.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && f.test && d.Recv == nil {
+				tests[f.dir()+"."+d.Name.Name] = true
+			}
+		}
+	}
+	seen := map[string]bool{}
+	named := regexp.MustCompile("`([a-z0-9/]+\\.(?:Test|Fuzz)[A-Za-z0-9]+)`")
+	for _, row := range regexp.MustCompile(`(?m)^\| *([AO]\d+)? *\|([^|\n]+)\|([^|\n]+)\|([^|\n]*)\|$`).FindAllStringSubmatch(string(text), -1) {
+		id, held, column := row[1], row[3], row[4]
+		if seen[id] && id != "" {
+			t.Errorf("docs/security.md has two rows %s", id)
+		}
+		seen[id] = true
+		found := named.FindAllStringSubmatch(column, -1)
+		for _, n := range found {
+			if !tests[n[1]] {
+				t.Errorf("docs/security.md names the test %s for %s, which is not there", n[1], id)
+			}
+		}
+		without := regexp.MustCompile(`not (held|there yet)`).MatchString(held)
+		if len(found) == 0 && !without && id != "" {
+			t.Errorf("docs/security.md: %s has no test, and does not say that nothing holds it", id)
+		}
+	}
+	for kind, last := range map[string]int{"A": 57, "O": 10} {
+		for n := 1; n <= last; n++ {
+			if id := fmt.Sprint(kind, n); !seen[id] {
+				t.Errorf("docs/security.md has no row %s", id)
+			}
 		}
 	}
 }
