@@ -160,12 +160,13 @@ func Served(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) 
 }
 
 // ReadTrustBundle reads the published roots of a mesh from its namespace; nil if there
-// are none, or if what is there is not the mesh's.
+// are none, or if what is there is not the mesh's. Before the operator has bound itself
+// in the namespace it may not look, and has published nothing there either.
 func ReadTrustBundle(ctx context.Context, r client.Reader, mesh, namespace string) ([]byte, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: operatorv1alpha1.TrustBundleConfigMap}
 	var c corev1.ConfigMap
 	if err := r.Get(ctx, key, &c); err != nil {
-		if apierrors.IsNotFound(err) {
+		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading ConfigMap %s: %w", key, err)
