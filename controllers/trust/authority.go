@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"time"
 
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/ca"
 	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -65,16 +66,17 @@ func newRoot(kind ca.KeyType, mesh string, now time.Time) (*builtin.Authority, e
 	})
 }
 
-// newIntermediate has a root certify a key that signs workloads and nothing below them.
-func newIntermediate(ctx context.Context, root *builtin.Authority, kind ca.KeyType, mesh, revision string, td identity.TrustDomain, now time.Time) (*pair, error) {
+// newIntermediate has a root certify a key that signs workloads, for the lifetime of a
+// leaf, and nothing below them.
+func newIntermediate(ctx context.Context, root *builtin.Authority, kind ca.KeyType, spec operatorv1alpha1.MeshRevisionSpec, leaf time.Duration, now time.Time) (*pair, error) {
 	key, err := ca.GenerateKey(kind)
 	if err != nil {
 		return nil, err
 	}
 	now = now.Truncate(time.Second)
 	req := ca.IntermediateRequest{
-		PublicKey: key.Public(), Name: authorityName("issuer of mesh " + mesh + " revision " + revision), TrustDomain: td,
-		NotBefore: now.Add(-backdating), NotAfter: now.Add(ca.IntermediateLifetime(ca.LeafLifetime)),
+		PublicKey: key.Public(), Name: authorityName("issuer of mesh " + spec.Mesh + " revision " + spec.Revision),
+		TrustDomain: identity.TrustDomain(spec.TrustDomain), NotBefore: now.Add(-backdating), NotAfter: now.Add(ca.IntermediateLifetime(leaf)),
 	}
 	chain, err := root.IssueIntermediate(ctx, req)
 	if err != nil {
@@ -84,6 +86,12 @@ func newIntermediate(ctx context.Context, root *builtin.Authority, kind ca.KeyTy
 		return nil, err
 	}
 	return newPair(chain, key)
+}
+
+// lasts reports whether an intermediate is good for as long as one made now, for leaves of
+// a lifetime, would have been: it may end with its root.
+func lasts(intermediate, root *x509.Certificate, leaf time.Duration) bool {
+	return intermediate.NotAfter.Sub(intermediate.NotBefore) >= ca.IntermediateLifetime(leaf) || !intermediate.NotAfter.Before(root.NotAfter)
 }
 
 // newLeaf has a root certify a key of a process of the mesh's own.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,10 +13,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/ca"
 	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
+	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 )
 
@@ -26,11 +29,13 @@ func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRev
 	if root.Certificate().PublicKeyAlgorithm == x509.RSA {
 		issuerKind = ca.RSA3072
 	}
-	err := r.certificate(ctx, rev, render.IssuerSecret(spec.Revision), root,
-		func(*pair) bool { return true },
-		func() (*pair, error) {
-			return newIntermediate(ctx, root, issuerKind, spec.Mesh, spec.Revision, td, r.Now())
-		})
+	leaf, err := r.leafLifetime(ctx, spec)
+	if err != nil {
+		return err
+	}
+	err = r.certificate(ctx, rev, render.IssuerSecret(spec.Revision), root,
+		func(p *pair) bool { return lasts(p.certificate, root.Certificate(), leaf) },
+		func() (*pair, error) { return newIntermediate(ctx, root, issuerKind, spec, leaf, r.Now()) })
 	if err != nil {
 		return err
 	}
@@ -41,6 +46,18 @@ func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRev
 			return slices.Equal(p.certificate.DNSNames, names) && len(p.certificate.URIs) == 1 && p.certificate.URIs[0].String() == id
 		},
 		func() (*pair, error) { return newLeaf(ctx, root, id, names, servingLifetime, r.Now()) })
+}
+
+// leafLifetime is how long the certificates of workloads are good, as the control plane
+// reads it of the MeshConfig: an issuer that ends sooner would cut them short.
+func (r *Reconciler) leafLifetime(ctx context.Context, spec operatorv1alpha1.MeshRevisionSpec) (time.Duration, error) {
+	key := client.ObjectKey{Namespace: spec.Namespace, Name: operatorv1alpha1.MeshConfigName}
+	var config configv1alpha2.MeshConfig
+	if err := r.Client.Get(ctx, key, &config); client.IgnoreNotFound(err) != nil {
+		return 0, fmt.Errorf("reading MeshConfig %s: %w", key, err)
+	}
+	settings, _ := mesh.SettingsFrom(mesh.DefaultSettings(spec.Mesh, spec.Namespace, identity.TrustDomain(spec.TrustDomain)), config.Spec)
+	return settings.LeafLifetime, nil
 }
 
 // certificate makes a Secret hold a certificate of the root's that fits and is not
