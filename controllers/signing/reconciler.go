@@ -42,6 +42,17 @@ const (
 	ReasonPodUnreadable = "PodUnreadable"
 )
 
+// Outage reports whether a request that waits for a reason waits for the mesh. Whoever
+// makes pods could otherwise have the mesh look bad.
+func Outage(reason string) bool {
+	switch reason {
+	case ReasonNoIssuer, ReasonPodUnreadable, issue.ReasonAuthorityUnavailable, issue.ReasonAuthorityRefused, issue.ReasonWrongCertificate:
+		return true
+	default:
+		return false
+	}
+}
+
 // Options are what a Reconciler needs.
 type Options struct {
 	// Client reads requests from the cache and writes their status.

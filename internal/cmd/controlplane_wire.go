@@ -71,6 +71,8 @@ type controlPlane struct {
 	verdicts  *controlplane.Verdicts
 	statuses  *policystatus.Writer
 	debug     *telemetry.Debug
+	store     *report.Store
+	waiting   *controlplane.Waiting
 	attest    *attest.Server
 	// certificates counts, whichever way pods get them.
 	certificates *signing.Metrics
@@ -101,6 +103,8 @@ func (p *controlPlane) wire(ctx context.Context) error {
 	p.statuses = policystatus.New(policystatus.Options{
 		Client: p.manager.GetClient(), Recorder: p.manager.GetEventRecorder("osm-control-plane"),
 	})
+	p.store = report.NewStore()
+	p.waiting = &controlplane.Waiting{Concerns: signing.Outage, Tell: p.store.SetWaiting}
 	p.verdicts = controlplane.NewVerdicts(controlplane.VerdictOptions{
 		Log: p.log.WithName("policy"), Code: p.metrics.Code, Write: p.statuses.Set,
 	})
@@ -246,6 +250,7 @@ func (p *controlPlane) wireSigning() error {
 		Client: p.manager.GetClient(), APIReader: p.manager.GetAPIReader(), Signer: identity.SignerName(p.options.mesh),
 		Issuer: p.files.CurrentIssuer, Mine: share.Mine, Now: time.Now,
 		Enrolled: p.enrolled, Metrics: p.certificates,
+		Issued: func(issued issue.Issued) { p.waiting.Done(issued.PodUID) }, Waiting: p.waiting.Wait,
 	}).SetupWithManager(p.manager)
 	if err != nil {
 		return fmt.Errorf("setting up the signing controller: %w", err)
@@ -263,9 +268,15 @@ func (p *controlPlane) wireAttestation() {
 			return issue.ReadPod(ctx, p.manager.GetAPIReader(), client.ObjectKey{Namespace: namespace, Name: name})
 		},
 		Enrolled: p.enrolled, Issuer: p.files.CurrentIssuer, State: p.files.State,
-		Issued:  func(_ issue.Issued, took time.Duration) { p.certificates.Issued(took) },
-		Denied:  func(_, reason string) { p.certificates.Denied(reason) },
-		Waiting: func(_, reason string) { p.certificates.Waiting(reason) },
+		Issued: func(issued issue.Issued, took time.Duration) {
+			p.certificates.Issued(took)
+			p.waiting.Done(issued.PodUID)
+		},
+		Denied: func(_, reason string) { p.certificates.Denied(reason) },
+		Waiting: func(podUID, reason string) {
+			p.certificates.Waiting(reason)
+			p.waiting.Wait(podUID, reason)
+		},
 	})
 }
 
@@ -277,9 +288,8 @@ func (p *controlPlane) enrolled(namespace string) bool {
 
 // wireRunnables adds what runs beside the webhooks and the controllers.
 func (p *controlPlane) wireRunnables() error {
-	store := report.NewStore()
 	reports := &report.Server{
-		Store: store, Replica: p.options.podName, Revision: p.options.revision, Operator: identity.Operator(p.trustDomain, p.options.mesh),
+		Store: p.store, Replica: p.options.podName, Revision: p.options.revision, Operator: identity.Operator(p.trustDomain, p.options.mesh),
 	}
 	lease := controlplane.Lease{
 		Config: p.config, Namespace: p.options.namespace, Name: "osm-policystatus-" + p.options.mesh, Holder: p.options.podName,
@@ -287,7 +297,8 @@ func (p *controlPlane) wireRunnables() error {
 	for _, run := range []func(context.Context) error{
 		p.files.Run,
 		func(ctx context.Context) error { return p.watcher.Run(ctx, p.update) },
-		func(ctx context.Context) error { controlplane.Report(ctx, p.xds, p.engine, store); return nil },
+		func(ctx context.Context) error { controlplane.Report(ctx, p.xds, p.engine, p.store); return nil },
+		p.waiting.Run,
 		func(ctx context.Context) error {
 			return serveGRPC(ctx, p.options.reportPort, reports.NewGRPCServer(p.files.ServerTLS(true, "h2")))
 		},

@@ -112,6 +112,7 @@ func (r *reports) Read(mesh, revision string, replicas []observe.Replica) status
 	return status.Proxies{
 		Known: f.Known, Unread: f.Unread,
 		Connected: int32(f.Connected), Synced: int32(f.Synced), Rejecting: int32(f.Rejecting),
+		Waiting: f.Waiting,
 	}
 }
 

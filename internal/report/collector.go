@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
 )
@@ -37,6 +38,9 @@ type Facts struct {
 	// Connected counts proxies, Synced those that acknowledged all that they were
 	// sent, Rejecting those that rejected something.
 	Connected, Synced, Rejecting int
+	// Waiting counts the pods that wait for a certificate, by reason, as far as it is known.
+	// What lies for long all replicas look at, so that the largest count is the whole.
+	Waiting map[string]int
 }
 
 // Dial opens a connection to a replica's report port.
@@ -62,6 +66,7 @@ type reading struct {
 	// proxies are what was told, whole once heard; protected by the collector's mu.
 	heard   bool
 	proxies map[string]*reportpb.Proxy
+	waiting []*reportpb.Waiting
 }
 
 // NewCollector returns a Collector without replicas. changed is called when Facts may
@@ -120,6 +125,12 @@ func (c *Collector) Facts() Facts {
 			f.Unread = append(f.Unread, r.Name)
 			continue
 		}
+		for _, w := range reading.waiting {
+			if f.Waiting == nil {
+				f.Waiting = map[string]int{}
+			}
+			f.Waiting[w.GetReason()] = max(f.Waiting[w.GetReason()], int(w.GetPods()))
+		}
 		for uid, p := range reading.proxies {
 			if old := latest[uid]; old == nil || old.GetConnectedSince().AsTime().Before(p.GetConnectedSince().AsTime()) {
 				latest[uid] = p
@@ -147,7 +158,7 @@ func (c *Collector) follow(ctx context.Context, r Replica, into *reading) {
 		started := time.Now()
 		err := c.read(ctx, r, into)
 		c.mu.Lock()
-		into.heard, into.proxies = false, nil
+		into.heard, into.proxies, into.waiting = false, nil, nil
 		c.mu.Unlock()
 		if ctx.Err() != nil {
 			return
@@ -218,6 +229,7 @@ func (c *Collector) take(into *reading, batch *reportpb.Batch) bool {
 		return false
 	}
 	first := !into.heard
-	into.heard = true
-	return first || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
+	same := slices.EqualFunc(into.waiting, batch.GetWaiting(), func(a, b *reportpb.Waiting) bool { return proto.Equal(a, b) })
+	into.heard, into.waiting = true, batch.GetWaiting()
+	return first || !same || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
 }

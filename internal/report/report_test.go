@@ -113,6 +113,23 @@ func TestCollector(t *testing.T) {
 	}
 }
 
+// TestPodsThatWaitAreTold has two replicas look at the same requests.
+func TestPodsThatWaitAreTold(t *testing.T) {
+	p := newPKI(t)
+	a, b := start(t, p, "a"), start(t, p, "b")
+	a.store.SetWaiting(map[string]int{"NoIssuer": 2})
+	c, changed := collect(t, p, operator)
+	c.SetReplicas([]report.Replica{a.Replica, b.Replica})
+	until(t, c, changed, "what was there before", func(f report.Facts) bool { return f.Known && f.Waiting["NoIssuer"] == 2 })
+	b.store.SetWaiting(map[string]int{"NoIssuer": 1, "AuthorityUnavailable": 1})
+	until(t, c, changed, "the largest count", func(f report.Facts) bool {
+		return f.Waiting["NoIssuer"] == 2 && f.Waiting["AuthorityUnavailable"] == 1
+	})
+	a.store.SetWaiting(nil)
+	b.store.SetWaiting(nil)
+	until(t, c, changed, "nobody waits any more", func(f report.Facts) bool { return f.Known && len(f.Waiting) == 0 })
+}
+
 func TestNoReplicaMeansNoProxy(t *testing.T) {
 	c, _ := collect(t, newPKI(t), operator)
 	if f := c.Facts(); !f.Known || f.Connected != 0 {

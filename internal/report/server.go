@@ -95,6 +95,7 @@ func (s *Server) send(stream grpc.ServerStreamingServer[reportpb.Batch], upserts
 		n := min(len(upserts), batchSize)
 		batch := &reportpb.Batch{
 			Replica: s.Replica, Revision: s.Revision, Snapshot: snapshot && first, Upserts: upserts[:n], More: len(upserts) > n,
+			Waiting: s.Store.waits(),
 		}
 		if first {
 			batch.Removed = removed

@@ -15,6 +15,7 @@ type Store struct {
 	mu sync.Mutex
 	// Protected by mu.
 	proxies  map[string]*reportpb.Proxy
+	waiting  []*reportpb.Waiting // sorted; replaced as a whole, never changed
 	watchers map[*watcher]struct{}
 }
 
@@ -52,14 +53,44 @@ func (s *Store) Remove(podUID string) {
 	s.touch(podUID)
 }
 
+// SetWaiting puts how many pods wait for a certificate, by reason.
+func (s *Store) SetWaiting(pods map[string]int) {
+	var next []*reportpb.Waiting
+	for _, reason := range slices.Sorted(maps.Keys(pods)) {
+		next = append(next, &reportpb.Waiting{Reason: reason, Pods: uint32(max(0, pods[reason]))})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := slices.EqualFunc(s.waiting, next, func(a, b *reportpb.Waiting) bool { return proto.Equal(a, b) })
+	if same {
+		return
+	}
+	s.waiting = next
+	for w := range s.watchers {
+		w.rouse()
+	}
+}
+
+// waits returns what pods wait for.
+func (s *Store) waits() []*reportpb.Waiting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
+}
+
 // touch tells all watchers; mu is held.
 func (s *Store) touch(podUID string) {
 	for w := range s.watchers {
 		w.dirty[podUID] = struct{}{}
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		w.rouse()
+	}
+}
+
+// rouse has the watcher read.
+func (w *watcher) rouse() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
 }
 

@@ -5,6 +5,8 @@ package status
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +31,9 @@ type Proxies struct {
 	Connected, Synced, Rejecting int32
 	// Unread names the replicas that could not be read.
 	Unread []string
+	// Waiting counts pods that wait for a certificate through no fault of their own, by
+	// reason, as far as it is known.
+	Waiting map[string]int
 }
 
 // Counts returns the counts as the API holds them, without those that are not known.
@@ -90,6 +95,15 @@ func progressing(generation int64, c ControlPlane) metav1.Condition {
 	return condition(operatorv1alpha1.ConditionProgressing, metav1.ConditionTrue, operatorv1alpha1.ReasonRollingOut, "the control plane is being rolled out", generation)
 }
 
+// counted writes counts by their reasons.
+func counted(counts map[string]int) string {
+	var out []string
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, fmt.Sprintf("%d for %s", counts[reason], reason))
+	}
+	return strings.Join(out, ", ")
+}
+
 func degraded(generation int64, c ControlPlane, p Proxies) metav1.Condition {
 	yes := func(reason, message string) metav1.Condition {
 		return condition(operatorv1alpha1.ConditionDegraded, metav1.ConditionTrue, reason, message, generation)
@@ -97,6 +111,9 @@ func degraded(generation int64, c ControlPlane, p Proxies) metav1.Condition {
 	switch {
 	case c.Stuck != "":
 		return yes(operatorv1alpha1.ReasonControlPlaneUnavailable, "the roll-out of the control plane does not go on: "+c.Stuck)
+	case len(p.Waiting) > 0:
+		return yes(operatorv1alpha1.ReasonCertificatesPending,
+			"pods wait for their certificates, and those that run for new ones: "+counted(p.Waiting)+"; the control plane's log says why")
 	case p.Known && p.Rejecting > 0:
 		return yes(operatorv1alpha1.ReasonProxiesRejecting, fmt.Sprintf(
 			"%d of %d connected proxies rejected configuration and keep what they had: see osm_proxy_nack_count and the control plane's log", p.Rejecting, p.Connected))

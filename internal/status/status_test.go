@@ -49,6 +49,10 @@ func TestRevision(t *testing.T) {
 			controlPlane: up, proxies: status.Proxies{Known: true, Connected: 3, Synced: 2, Rejecting: 1},
 			want: "Ready=True/AllReady Progressing=False/UpToDate Degraded=True/ProxiesRejecting",
 		},
+		"Pods without certificates need a person, though not all could be asked": {
+			controlPlane: up, proxies: status.Proxies{Unread: []string{"b"}, Waiting: map[string]int{"NoIssuer": 1}},
+			want: "Ready=True/AllReady Progressing=False/UpToDate Degraded=True/CertificatesPending",
+		},
 		"Facts that could not be read are unknown, not zero": {
 			controlPlane: up, proxies: status.Proxies{Unread: []string{"osm-controller-0"}},
 			want: "Ready=True/AllReady Progressing=False/UpToDate Degraded=Unknown/FactsUnknown",
@@ -104,6 +108,14 @@ func TestMesh(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestPodsThatWaitAreCountedByReason(t *testing.T) {
+	up := status.ControlPlane{Found: true, RolledOut: true, Wanted: 2, Available: 2}
+	got := status.Revision(1, up, status.Proxies{Known: true, Waiting: map[string]int{"NoIssuer": 1, "AuthorityUnavailable": 2}}, nil)
+	if message := got[len(got)-1].Message; !strings.Contains(message, "2 for AuthorityUnavailable, 1 for NoIssuer") {
+		t.Errorf("the message is %q", message)
 	}
 }
 

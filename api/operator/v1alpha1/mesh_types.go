@@ -276,6 +276,8 @@ const (
 	ReasonTrustUnavailable = "TrustUnavailable"
 	// ReasonProxiesRejecting says that sidecars rejected configuration.
 	ReasonProxiesRejecting = "ProxiesRejecting"
+	// ReasonCertificatesPending says that pods wait for certificates that cannot be issued.
+	ReasonCertificatesPending = "CertificatesPending"
 	// ReasonFactsUnknown says that the state of the cluster could not be read.
 	ReasonFactsUnknown = "FactsUnknown"
 	// ReasonDeleting says that the Mesh is being deleted.

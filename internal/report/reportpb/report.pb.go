@@ -72,7 +72,9 @@ type Batch struct {
 	// removed are the pod UIDs of proxies that went.
 	Removed []string `protobuf:"bytes,5,rep,name=removed,proto3" json:"removed,omitempty"`
 	// more says that this is not all yet: the next batch goes on.
-	More          bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
+	// waiting is what pods wait for that have no certificate: all of it, in each batch.
+	Waiting       []*Waiting `protobuf:"bytes,7,rep,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +151,66 @@ func (x *Batch) GetMore() bool {
 	return false
 }
 
+func (x *Batch) GetWaiting() []*Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// Waiting counts the pods that wait for a certificate for one reason.
+type Waiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Pods          uint32                 `protobuf:"varint,2,opt,name=pods,proto3" json:"pods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_internal_report_reportpb_report_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_report_reportpb_report_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_internal_report_reportpb_report_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Waiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Waiting) GetPods() uint32 {
+	if x != nil {
+		return x.Pods
+	}
+	return 0
+}
+
 // Proxy is a connected proxy.
 type Proxy struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -178,7 +240,7 @@ type Proxy struct {
 
 func (x *Proxy) Reset() {
 	*x = Proxy{}
-	mi := &file_internal_report_reportpb_report_proto_msgTypes[2]
+	mi := &file_internal_report_reportpb_report_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -190,7 +252,7 @@ func (x *Proxy) String() string {
 func (*Proxy) ProtoMessage() {}
 
 func (x *Proxy) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_report_reportpb_report_proto_msgTypes[2]
+	mi := &file_internal_report_reportpb_report_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -203,7 +265,7 @@ func (x *Proxy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proxy.ProtoReflect.Descriptor instead.
 func (*Proxy) Descriptor() ([]byte, []int) {
-	return file_internal_report_reportpb_report_proto_rawDescGZIP(), []int{2}
+	return file_internal_report_reportpb_report_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Proxy) GetPodUid() string {
@@ -309,7 +371,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_internal_report_reportpb_report_proto_msgTypes[3]
+	mi := &file_internal_report_reportpb_report_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +383,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_report_reportpb_report_proto_msgTypes[3]
+	mi := &file_internal_report_reportpb_report_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +396,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_internal_report_reportpb_report_proto_rawDescGZIP(), []int{3}
+	return file_internal_report_reportpb_report_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Rejection) GetTypeUrl() string {
@@ -363,14 +425,18 @@ var File_internal_report_reportpb_report_proto protoreflect.FileDescriptor
 const file_internal_report_reportpb_report_proto_rawDesc = "" +
 	"\n" +
 	"%internal/report/reportpb/report.proto\x12\x19openservicemesh.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
-	"\fWatchRequest\"\xc3\x01\n" +
+	"\fWatchRequest\"\x81\x02\n" +
 	"\x05Batch\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\tR\areplica\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x1a\n" +
 	"\bsnapshot\x18\x03 \x01(\bR\bsnapshot\x12:\n" +
 	"\aupserts\x18\x04 \x03(\v2 .openservicemesh.report.v1.ProxyR\aupserts\x12\x18\n" +
 	"\aremoved\x18\x05 \x03(\tR\aremoved\x12\x12\n" +
-	"\x04more\x18\x06 \x01(\bR\x04more\"\xe5\x03\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\x12<\n" +
+	"\awaiting\x18\a \x03(\v2\".openservicemesh.report.v1.WaitingR\awaiting\"5\n" +
+	"\aWaiting\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04pods\x18\x02 \x01(\rR\x04pods\"\xe5\x03\n" +
 	"\x05Proxy\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -407,26 +473,28 @@ func file_internal_report_reportpb_report_proto_rawDescGZIP() []byte {
 	return file_internal_report_reportpb_report_proto_rawDescData
 }
 
-var file_internal_report_reportpb_report_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_internal_report_reportpb_report_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_internal_report_reportpb_report_proto_goTypes = []any{
 	(*WatchRequest)(nil),          // 0: openservicemesh.report.v1.WatchRequest
 	(*Batch)(nil),                 // 1: openservicemesh.report.v1.Batch
-	(*Proxy)(nil),                 // 2: openservicemesh.report.v1.Proxy
-	(*Rejection)(nil),             // 3: openservicemesh.report.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*Waiting)(nil),               // 2: openservicemesh.report.v1.Waiting
+	(*Proxy)(nil),                 // 3: openservicemesh.report.v1.Proxy
+	(*Rejection)(nil),             // 4: openservicemesh.report.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_internal_report_reportpb_report_proto_depIdxs = []int32{
-	2, // 0: openservicemesh.report.v1.Batch.upserts:type_name -> openservicemesh.report.v1.Proxy
-	4, // 1: openservicemesh.report.v1.Proxy.connected_since:type_name -> google.protobuf.Timestamp
-	4, // 2: openservicemesh.report.v1.Proxy.leaf_not_after:type_name -> google.protobuf.Timestamp
-	3, // 3: openservicemesh.report.v1.Proxy.rejected:type_name -> openservicemesh.report.v1.Rejection
-	0, // 4: openservicemesh.report.v1.Reports.Watch:input_type -> openservicemesh.report.v1.WatchRequest
-	1, // 5: openservicemesh.report.v1.Reports.Watch:output_type -> openservicemesh.report.v1.Batch
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 0: openservicemesh.report.v1.Batch.upserts:type_name -> openservicemesh.report.v1.Proxy
+	2, // 1: openservicemesh.report.v1.Batch.waiting:type_name -> openservicemesh.report.v1.Waiting
+	5, // 2: openservicemesh.report.v1.Proxy.connected_since:type_name -> google.protobuf.Timestamp
+	5, // 3: openservicemesh.report.v1.Proxy.leaf_not_after:type_name -> google.protobuf.Timestamp
+	4, // 4: openservicemesh.report.v1.Proxy.rejected:type_name -> openservicemesh.report.v1.Rejection
+	0, // 5: openservicemesh.report.v1.Reports.Watch:input_type -> openservicemesh.report.v1.WatchRequest
+	1, // 6: openservicemesh.report.v1.Reports.Watch:output_type -> openservicemesh.report.v1.Batch
+	6, // [6:7] is the sub-list for method output_type
+	5, // [5:6] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_internal_report_reportpb_report_proto_init() }
@@ -440,7 +508,7 @@ func file_internal_report_reportpb_report_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_report_reportpb_report_proto_rawDesc), len(file_internal_report_reportpb_report_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
