@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/plan/render"
+	"github.com/openservicemesh/osm-operator/internal/testkit/cluster"
+)
+
+// TestRejectedConfiguration has a setting that only Envoy can tell to be wrong: sidecars go
+// on with what they had, endpoints go on to follow, and everybody who looks is told.
+func TestRejectedConfiguration(t *testing.T) {
+	ctx := deadline(t, 5*time.Minute)
+	const ns, curve = "e2e-rejection", "NO-SUCH-CURVE"
+	namespace(ctx, t, ns, true)
+	server := workload{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}}
+	member := idle(ns, "member")
+	running(ctx, t, server, member)
+	from, target := podOf(ctx, t, member), "http://server."+ns+":8080/"
+	// Connections of old say nothing of the configuration that new ones meet.
+	served := func(when string) {
+		t.Helper()
+		allServed(t, when, call(ctx, t, from, 25, "-target", target, "-keep-alive=false"))
+	}
+	must(t, cluster.Until(ctx, "the way to be there", func(ctx context.Context) (bool, error) {
+		r, err := shared.Call(ctx, from, "-target", target, "-rate", "10", "-duration", "500ms", "-timeout", "2s")
+		return err == nil && r.Sent > 0 && r.Failed() == 0, err
+	}))
+	served("before")
+
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
+		defer cancel()
+		must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { spec.Sidecar, spec.Observability = nil, nil }))
+		must(t, degraded(ctx, operatorv1alpha1.ReasonHealthy))
+	})
+	must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) {
+		spec.Sidecar = &configv1alpha2.SidecarSpec{ECDHCurves: []string{curve}}
+		spec.Observability = &configv1alpha2.ObservabilitySpec{EnableDebugServer: new(true)}
+	}))
+	must(t, degraded(ctx, operatorv1alpha1.ReasonProxiesRejecting))
+	served("with a configuration that was rejected")
+
+	must(t, cluster.Until(ctx, "the rejection to be told", func(ctx context.Context) (bool, error) {
+		log, metrics, debug, err := told(ctx)
+		switch {
+		case err != nil:
+			return false, err
+		case !strings.Contains(log, "A proxy rejected its configuration") || !strings.Contains(log, curve):
+			return false, fmt.Errorf("the log does not tell of it")
+		case !counts(metrics, "osm_proxy_nack_count"):
+			return false, fmt.Errorf("the metric does not count it")
+		case !strings.Contains(debug, curve) || !strings.Contains(debug, string(from.UID)):
+			return false, fmt.Errorf("the debug page does not tell of it: %s", debug)
+		}
+		return true, nil
+	}))
+	// What nobody rejects goes on to follow.
+	must(t, scale(ctx, server, 0))
+	must(t, cluster.Until(ctx, "the endpoint to be gone", func(ctx context.Context) (bool, error) {
+		r, err := shared.Call(ctx, from, "-target", target, "-rate", "10", "-duration", "500ms", "-timeout", "2s", "-keep-alive=false")
+		if err != nil || r.Sent == 0 || r.Status["503"] != r.Sent {
+			return false, fmt.Errorf("status %v and errors %v of %d requests: %w", r.Status, r.Errors, r.Sent, err)
+		}
+		return true, nil
+	}))
+}
+
+// scale sets the number of pods of a workload.
+func scale(ctx context.Context, w workload, replicas int32) error {
+	var d appsv1.Deployment
+	if err := shared.Get(ctx, client.ObjectKey{Namespace: w.namespace, Name: w.name}, &d); err != nil {
+		return fmt.Errorf("reading Deployment %s: %w", w.name, err)
+	}
+	before := d.DeepCopy()
+	d.Spec.Replicas = &replicas
+	return shared.Patch(ctx, &d, client.MergeFrom(before))
+}
+
+// degraded waits until the Mesh is, or is not, for this reason.
+func degraded(ctx context.Context, reason string) error {
+	return cluster.Until(ctx, "the Mesh to say "+reason, func(ctx context.Context) (bool, error) {
+		var m operatorv1alpha1.Mesh
+		if err := shared.Get(ctx, client.ObjectKey{Name: meshName}, &m); err != nil {
+			return false, err
+		}
+		c := meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionDegraded)
+		if c == nil || c.Reason != reason {
+			return false, fmt.Errorf("it says %+v", c)
+		}
+		return true, nil
+	})
+}
+
+// told returns what all replicas of the control plane tell.
+func told(ctx context.Context) (log, metrics, debug string, err error) {
+	var pods corev1.PodList
+	if err := shared.List(ctx, &pods, client.InNamespace(meshNamespace), client.MatchingLabels{"app": render.ControllerService}); err != nil {
+		return "", "", "", err
+	}
+	api := shared.Set.CoreV1().Pods(meshNamespace)
+	for _, p := range pods.Items {
+		lines, err := api.GetLogs(p.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+		if err != nil {
+			return "", "", "", fmt.Errorf("reading the log of %s: %w", p.Name, err)
+		}
+		page := func(port int, path string) (string, error) {
+			raw, err := api.ProxyGet("http", p.Name, strconv.Itoa(port), path, nil).DoRaw(ctx)
+			if err != nil {
+				return "", fmt.Errorf("reading %s of %s: %w", path, p.Name, err)
+			}
+			return string(raw), nil
+		}
+		counted, err := page(render.HTTPPort, "/metrics")
+		if err != nil {
+			return "", "", "", err
+		}
+		rejections, err := page(render.DebugPort, "/debug/nacks")
+		if err != nil {
+			return "", "", "", err
+		}
+		log, metrics, debug = log+string(lines), metrics+counted, debug+rejections
+	}
+	return log, metrics, debug, nil
+}
+
+// counts reports whether a metric has a series over 0.
+func counts(metrics, name string) bool {
+	for line := range strings.Lines(metrics) {
+		if fields := strings.Fields(line); len(fields) == 2 && strings.HasPrefix(fields[0], name+"{") && fields[1] != "0" {
+			return true
+		}
+	}
+	return false
+}
