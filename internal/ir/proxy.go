@@ -17,8 +17,11 @@ type Proxy struct {
 	Inbound []InboundPort
 	// Outbound are the destinations that the proxy may call, sorted by service and port.
 	Outbound []*Destination
+	// Egress are the ports that the proxy may call outside the mesh, in the order of
+	// their numbers.
+	Egress []*EgressPort
 	// Passthrough lets connections to unknown destinations pass unchanged. Without
-	// it, and with no Outbound at all, nothing listens and connections are refused.
+	// it, and with neither Outbound nor Egress, nothing listens and connections are refused.
 	Passthrough bool
 	// Metrics opens the Prometheus listener.
 	Metrics bool

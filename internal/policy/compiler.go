@@ -28,6 +28,7 @@ type Compiler struct {
 	splits    *splits
 	retries   map[identity.ServiceAccount]map[mesh.Key]*retry
 	limits    map[mesh.Key]limits
+	egress    map[identity.ServiceAccount][]*ir.EgressPort
 
 	// services are the Services that can be called, in order; headless says that one
 	// of them is headless, so that it matters where a caller is.
@@ -59,6 +60,7 @@ func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c.compileSplits()
 	c.compileRetries()
 	c.compileLimits()
+	c.compileEgresses()
 	return c
 }
 
@@ -105,6 +107,7 @@ func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy {
 		Identity:    identity.ID{TrustDomain: c.model.Settings.TrustDomain, ServiceAccount: class.ServiceAccount},
 		Inbound:     c.inbound(class),
 		Outbound:    c.outbound(class),
+		Egress:      c.egress[class.ServiceAccount],
 		Passthrough: c.model.Settings.Egress,
 		Metrics:     class.Metrics,
 		Shared:      c.shared,

@@ -116,6 +116,9 @@ func (m maker) policies(f *meshtest.Facts) {
 	for i := range m.number("splits", 3) {
 		meshtest.Put(&p.TrafficSplits, m.meta(fmt.Sprint("split-", i)), m.split())
 	}
+	for i := range m.number("egresses", 4) {
+		meshtest.Put(&p.Egresses, m.meta(fmt.Sprint("egress-", i)), m.egress())
+	}
 	for i := range m.number("retries", 2) {
 		meshtest.Put(&p.Retries, m.meta(fmt.Sprint("retry-", i)), m.retry())
 	}
@@ -223,4 +226,27 @@ func (m maker) retry() policyv1alpha1.RetrySpec {
 			PerTryTimeout: &metav1.Duration{Duration: time.Duration(m.number("per try", 2)-1) * time.Second},
 		},
 	}
+}
+
+// egress draws from few hosts, ranges and ports, so that objects meet.
+func (m maker) egress() policyv1alpha1.EgressSpec {
+	var out policyv1alpha1.EgressSpec
+	for range 1 + m.number("sources", 1) {
+		out.Sources = append(out.Sources, policyv1alpha1.EgressSource{Kind: "ServiceAccount", Name: m.account("source"), Namespace: m.namespace("namespace of a source")})
+	}
+	for range m.number("hosts", 3) {
+		out.Hosts = append(out.Hosts, m.one("host", "a.example", "*.a.example", "b.example", "*", "B.example."))
+	}
+	for range m.number("ranges", 2) {
+		out.IPAddresses = append(out.IPAddresses, m.one("range", "10.0.0.0/8", "10.1.2.3/16", "10.0.0.1/8", "fd00::/8", "0.0.0.0/0"))
+	}
+	for range 1 + m.number("egress ports", 2) {
+		out.Ports = append(out.Ports, policyv1alpha1.PortSpec{Number: 80 + m.number("egress port", 1), Protocol: m.one("egress protocol", "http", "https", "tcp", "tcp-server-first")})
+	}
+	if m.number("matches", 2) == 0 {
+		out.Matches = append(out.Matches, corev1.TypedLocalObjectReference{
+			APIGroup: new(m.one("group", "specs.smi-spec.io/v1alpha4")), Kind: m.one("kind", "HTTPRouteGroup"), Name: m.group("matched group"),
+		})
+	}
+	return out
 }

@@ -19,6 +19,7 @@ type memory struct {
 	clusters     map[clusterKey]*ir.Cluster
 	destinations map[destinationKey]*ir.Destination
 	views        map[viewKey][]*ir.Destination
+	egress       map[egressPortKey]*ir.EgressPort
 	proxies      map[string]*ir.Proxy
 }
 
@@ -32,6 +33,7 @@ func newMemory() memory {
 		clusters:     map[clusterKey]*ir.Cluster{},
 		destinations: map[destinationKey]*ir.Destination{},
 		views:        map[viewKey][]*ir.Destination{},
+		egress:       map[egressPortKey]*ir.EgressPort{},
 		proxies:      map[string]*ir.Proxy{},
 	}
 }

@@ -42,11 +42,18 @@ const (
 	// ReasonReservedPort says that a port of the pods belongs to the sidecar.
 	ReasonReservedPort = "ReservedPort"
 
+	// ReasonInvalidHost says that a host is none and is left out.
+	ReasonInvalidHost = "InvalidHost"
+	// ReasonInvalidRange says that a range of addresses is none and is left out.
+	ReasonInvalidRange = "InvalidRange"
+
 	// ReasonResolved says that all that is named was found.
 	ReasonResolved = "ResolvedRefs"
 	// ReasonRouteNotFound says that an HTTPRouteGroup, a match of one, or a TCPRoute
 	// was not found.
 	ReasonRouteNotFound = "RouteNotFound"
+	// ReasonSettingNotFound says that an UpstreamTrafficSetting was not found.
+	ReasonSettingNotFound = "SettingNotFound"
 	// ReasonServiceNotFound says that a Service was not found.
 	ReasonServiceNotFound = "ServiceNotFound"
 	// ReasonBackendNotFound says that a back end was not found, or a port of one.
@@ -57,6 +64,10 @@ const (
 
 // Codes of Open Service Mesh for what is wrong with policies.
 const (
+	codeEgressConflict        = "E2000"
+	codeEgressRange           = "E2002"
+	codeEgressMatch           = "E2003"
+	codeEgressGroupNotFound   = "E2004"
 	codeGroupNotFound         = "E2005"
 	codeGroupEmpty            = "E2006"
 	codeSecondSplit           = "E2007"

@@ -73,6 +73,16 @@ func (f *Facts) readPolicy(kind string, document []byte) error {
 		err := yaml.UnmarshalStrict(document, &o)
 		Put(&p.Retries, o.ObjectMeta, o.Spec)
 		return err
+	case "Egress":
+		var o policyv1alpha1.Egress
+		err := yaml.UnmarshalStrict(document, &o)
+		Put(&p.Egresses, o.ObjectMeta, o.Spec)
+		return err
+	case "IngressBackend":
+		var o policyv1alpha1.IngressBackend
+		err := yaml.UnmarshalStrict(document, &o)
+		Put(&p.IngressBackends, o.ObjectMeta, o.Spec)
+		return err
 	case "UpstreamTrafficSetting":
 		var o policyv1alpha1.UpstreamTrafficSetting
 		err := yaml.UnmarshalStrict(document, &o)

@@ -119,6 +119,25 @@ func Endpoints(namespace, service string, servicePort uint16, serviceAccounts st
 // of that name, such as those of a headless service that shares in a split.
 func ClusterVariant(cluster, variant string) string { return cluster + "|" + variant }
 
+// Egress is the listener of a port outside the mesh.
+func Egress(port uint16) string { return "outbound-egress/" + strconv.Itoa(int(port)) }
+
+// EgressRoute is the route of requests to a port outside the mesh, in ranges of
+// addresses if there are any.
+func EgressRoute(port uint16, ranges ...string) string {
+	return strings.Join(append([]string{"rds-egress." + strconv.Itoa(int(port))}, ranges...), "|")
+}
+
+// EgressHost is the cluster of a host outside the mesh: host:port, as OSM named it.
+func EgressHost(host string, port uint16) string { return host + ":" + strconv.Itoa(int(port)) }
+
+// EgressPort is the cluster of a port outside the mesh, wherever it was called.
+func EgressPort(n uint16) string { return port(n) }
+
+// EgressByHost is the cluster of hosts outside the mesh that are known by their
+// beginning or not at all until they are called.
+const EgressByHost = "egress-by-host"
+
 func port(n uint16) string { return strconv.Itoa(int(n)) }
 
 // SecondCluster is the cluster of a service's port whose pods' port another port of

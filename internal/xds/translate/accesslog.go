@@ -36,10 +36,16 @@ func fields() map[string]string {
 
 // makeLogs makes the log of requests, of connections, and of connections that were
 // refused before any filter saw them: in clear where mTLS is spoken, to a port that is
-// not served, or with a certificate that is not accepted. Refused ones say why.
+// not served, or with a certificate that is not accepted. Refused ones say why. What may
+// not leave the mesh is said to be so, with the address that it was meant for.
 func (p *parts) makeLogs(m *maker) {
 	p.requestLog = []*accesslogv3.AccessLog{stdout(m, fields())}
 	p.connectionLog = p.requestLog
+
+	denied := fields()
+	denied["response_code_details"] = "egress_denied"
+	denied["upstream_host"] = "%DOWNSTREAM_LOCAL_ADDRESS%"
+	p.deniedLog = []*accesslogv3.AccessLog{stdout(m, denied)}
 
 	refused := fields()
 	refused["response_code_details"] = "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%"

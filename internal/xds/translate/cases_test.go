@@ -113,6 +113,8 @@ func cases() map[string]*ir.Proxy {
 		"headless":           headlessCase(false),
 		"headless-and-open":  headlessCase(true),
 		"servers-and-limits": serversAndLimits(),
+		"egress":             egressCase(false),
+		"egress-and-open":    egressCase(true),
 	}
 }
 

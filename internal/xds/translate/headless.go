@@ -61,7 +61,8 @@ type portPiece struct {
 // services. Nothing but the address tells those of a port apart, and addresses come and
 // go with pods; so one listener takes the whole port, and the load balancer looks the
 // address up among the endpoints. An address that no endpoint has is passed on where
-// unknown destinations are, and refused where they are not.
+// unknown destinations are, or where an Egress is for the port, and refused where they
+// are not.
 //
 //	outbound-headless/port
 //	  |- HTTP, by host  -> ns/service|port, the endpoint with that address, or 503
@@ -71,7 +72,7 @@ type portPiece struct {
 //
 // A load balancer reads the address from metadata, which HTTP has filters to write; for
 // bytes the relay, a listener within the proxy, writes it on receipt.
-func (t *Translator) headless(ports map[uint16][]*ir.Destination, passthrough bool, out *resource.Set) error {
+func (t *Translator) headless(ports map[uint16][]*ir.Destination, outside map[uint16]*ir.EgressPort, passthrough bool, out *resource.Set) error {
 	if len(ports) == 0 {
 		return nil
 	}
@@ -81,7 +82,7 @@ func (t *Translator) headless(ports map[uint16][]*ir.Destination, passthrough bo
 	}
 	var errs []error
 	for _, port := range slices.Sorted(maps.Keys(ports)) {
-		made, err := t.headlessPort(portKey{port, passthrough}, ports[port])
+		made, err := t.headlessPort(portKey{port, passthrough || outside[port] != nil}, ports[port])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("making the way to headless services on port %d: %w", port, err))
 			continue

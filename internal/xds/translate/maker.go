@@ -87,6 +87,7 @@ type parts struct {
 	requestLog    []*accesslogv3.AccessLog
 	connectionLog []*accesslogv3.AccessLog
 	refusalLog    []*accesslogv3.AccessLog
+	deniedLog     []*accesslogv3.AccessLog
 
 	originalDst    *listenerv3.ListenerFilter
 	router         *hcmv3.HttpFilter

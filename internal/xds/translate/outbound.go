@@ -31,9 +31,10 @@ const (
 //	application -> outbound-listener :15001
 //	                 |- VIP:port of a service   -> outbound/ns/service/port
 //	                 |- any address, port of a headless service -> outbound-headless/port
+//	                 |- any address, port of an Egress -> outbound-egress/port
 //	                 '- anything else           -> passed on, or reset
 func (t *Translator) outbound(p *ir.Proxy, out *resource.Set) error {
-	if !p.Passthrough && len(p.Outbound) == 0 {
+	if !p.Passthrough && len(p.Outbound) == 0 && len(p.Egress) == 0 {
 		return nil
 	}
 	t.parts.outbound.addTo(out)
@@ -56,7 +57,11 @@ func (t *Translator) outbound(p *ir.Proxy, out *resource.Set) error {
 		}
 		made.addTo(out)
 	}
-	errs = append(errs, t.headless(headless, p.Passthrough, out))
+	outside := map[uint16]*ir.EgressPort{}
+	for _, e := range p.Egress {
+		outside[e.Port] = e
+	}
+	errs = append(errs, t.headless(headless, outside, p.Passthrough, out), t.egress(p, headless, out))
 	return errors.Join(errs...)
 }
 
@@ -131,8 +136,7 @@ func (p *parts) makeEdges(m *maker) {
 // catchAll is bound to the port that outbound connections are turned to. What was made
 // to that very port would come back to itself for ever, and is reset.
 func (p *parts) catchAll(m *maker, cluster string) *listenerv3.Listener {
-	unknown := m.tcpChainFilter(toCluster(p.tcpProxy(cluster), cluster))
-	loop := m.tcpChainFilter(toCluster(p.tcpProxy(name.BlockedCluster), name.BlockedCluster))
+	loop := m.tcpChainFilter(toCluster(p.tcpProxy(outboundStats), name.BlockedCluster))
 	return &listenerv3.Listener{
 		Name:                name.OutboundListener,
 		StatPrefix:          outboundStats,
@@ -147,7 +151,7 @@ func (p *parts) catchAll(m *maker, cluster string) *listenerv3.Listener {
 			FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: wrapperspb.UInt32(outboundPort)},
 			Filters:          []*listenerv3.Filter{loop},
 		}},
-		DefaultFilterChain: &listenerv3.FilterChain{Name: cluster, Filters: []*listenerv3.Filter{unknown}},
+		DefaultFilterChain: p.unknown(m, cluster == name.PassthroughCluster),
 	}
 }
 

@@ -233,6 +233,9 @@ func drawProxy(rt *rapid.T) *ir.Proxy {
 	for i := range rapid.IntRange(0, 4).Draw(rt, "outbound") {
 		p.Outbound = append(p.Outbound, drawDestination(rt, i, clusters))
 	}
+	for i := range rapid.IntRange(0, 3).Draw(rt, "egress") {
+		p.Egress = append(p.Egress, drawEgress(rt, uint16(80+i)))
+	}
 	return p
 }
 

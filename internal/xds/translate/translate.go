@@ -30,6 +30,7 @@ type Translator struct {
 	destinations map[*ir.Destination]*piece
 	clusters     map[*ir.Cluster]*piece
 	ports        map[portKey][]portPiece
+	egresses     map[egressKey][]egressPiece
 	// swept is the number of values that the last Retain left behind.
 	swept int
 }
@@ -102,6 +103,7 @@ func (t *Translator) reset(shared *ir.Shared) error {
 	t.destinations = map[*ir.Destination]*piece{}
 	t.clusters = map[*ir.Cluster]*piece{}
 	t.ports = map[portKey][]portPiece{}
+	t.egresses = map[egressKey][]egressPiece{}
 	t.swept = 0
 	return nil
 }
@@ -118,7 +120,11 @@ func (t *Translator) Retain(proxies []*ir.Proxy) {
 	}
 	held := map[*ir.Destination]struct{}{}
 	clusters := map[*ir.Cluster]struct{}{}
+	outside := map[*ir.EgressPort]struct{}{}
 	for _, p := range proxies {
+		for _, e := range p.Egress {
+			outside[e] = struct{}{}
+		}
 		for _, d := range p.Outbound {
 			if _, seen := held[d]; seen {
 				continue
@@ -136,6 +142,14 @@ func (t *Translator) Retain(proxies []*ir.Proxy) {
 			return slices.ContainsFunc(p.destinations, func(d *ir.Destination) bool { _, ok := held[d]; return !ok })
 		})
 	}
+	for key, pieces := range t.egresses {
+		t.egresses[key] = slices.DeleteFunc(pieces, func(p egressPiece) bool {
+			return slices.ContainsFunc(p.ports, func(e *ir.EgressPort) bool { _, ok := outside[e]; return !ok })
+		})
+		if len(t.egresses[key]) == 0 {
+			delete(t.egresses, key)
+		}
+	}
 	t.swept = t.remembered()
 }
 
@@ -143,6 +157,9 @@ func (t *Translator) Retain(proxies []*ir.Proxy) {
 func (t *Translator) remembered() int {
 	n := len(t.destinations) + len(t.clusters)
 	for _, pieces := range t.ports {
+		n += len(pieces)
+	}
+	for _, pieces := range t.egresses {
 		n += len(pieces)
 	}
 	return n

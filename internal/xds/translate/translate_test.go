@@ -18,7 +18,7 @@ func TestProxiesShareWhatIsMadeOfSharedValues(t *testing.T) {
 		t.Run(n, func(t *testing.T) {
 			t.Parallel()
 			translator := translate.New()
-			second := &ir.Proxy{Class: "second", Shared: first.Shared, Outbound: first.Outbound, Passthrough: first.Passthrough}
+			second := &ir.Proxy{Class: "second", Shared: first.Shared, Outbound: first.Outbound, Egress: first.Egress, Passthrough: first.Passthrough}
 			a, b := translated(t, translator, first), translated(t, translator, second)
 			for typeURL, byName := range b.Resources {
 				for n, r := range byName {
