@@ -49,7 +49,7 @@ check: ## Format, linters, generated files, architecture, dead code, modules; ch
 ##@ Test
 
 .PHONY: test
-test: test-unit test-apiserver test-cluster test-e2e ## Run all tests; starts a local cluster where KUBECONFIG is not set
+test: test-unit test-apiserver test-cluster test-e2e test-e2e-tokens ## Run all tests; starts a local cluster where KUBECONFIG is not set
 
 .PHONY: test-unit
 test-unit: ## Unit, golden and property tests, with a real Envoy
@@ -70,6 +70,10 @@ test-cluster: ## Test of the local cluster itself (Linux, root)
 .PHONY: test-e2e
 test-e2e: ## End-to-end tests on a cluster
 	hack/test.sh e2e $(ARGS)
+
+.PHONY: test-e2e-tokens
+test-e2e-tokens: ## The main ones on a local cluster without pod certificates
+	hack/test.sh e2e-tokens $(ARGS)
 
 .PHONY: bench
 bench: ## Benchmarks, into dist/bench.txt
