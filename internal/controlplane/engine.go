@@ -134,7 +134,7 @@ func (e *Engine) Update(ctx context.Context, m *mesh.Model, change mesh.Change) 
 	for name := range e.assignments.touched(before, m, change) {
 		e.assign(ctx, m, name)
 	}
-	if recompiles(change) || !e.compiled.Load() {
+	if recompiles(change) || !e.compiled.Load() || e.compiler.Reads(change.Endpoints) {
 		e.compile(ctx, m)
 	}
 	e.place(before, m, change)

@@ -96,6 +96,9 @@ type InboundPort struct {
 	Allow Principals
 	// Routes, for HTTP, are tried in order; a request that matches none is answered 404.
 	Routes []InboundRoute
+	// Ingress are gateways outside the mesh that may send requests to the port, one in
+	// clear and one by TLS at most.
+	Ingress []Ingress
 	// Websocket and other upgrades are always let through.
 }
 

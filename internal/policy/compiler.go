@@ -29,6 +29,9 @@ type Compiler struct {
 	retries   map[identity.ServiceAccount]map[mesh.Key]*retry
 	limits    map[mesh.Key]limits
 	egress    map[identity.ServiceAccount][]*ir.EgressPort
+	ingress   map[ingressKey]*ingressBackend
+	gateways  map[mesh.Key]struct{}
+	ingresses []*ingressObject
 
 	// services are the Services that can be called, in order; headless says that one
 	// of them is headless, so that it matters where a caller is.
@@ -61,6 +64,7 @@ func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c.compileRetries()
 	c.compileLimits()
 	c.compileEgresses()
+	c.compileIngress()
 	return c
 }
 
@@ -116,7 +120,7 @@ func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy {
 
 // Report returns what is to be said of each policy object, sorted by kind and key.
 func (c *Compiler) Report() []ObjectReport {
-	out := slices.Concat(c.reports, c.portConflicts())
+	out := slices.Concat(c.reports, c.ingressReports(), c.portConflicts())
 	slices.SortFunc(out, func(a, b ObjectReport) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), mesh.CompareKeys(a.Key, b.Key))
 	})

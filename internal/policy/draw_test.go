@@ -116,6 +116,9 @@ func (m maker) policies(f *meshtest.Facts) {
 	for i := range m.number("splits", 3) {
 		meshtest.Put(&p.TrafficSplits, m.meta(fmt.Sprint("split-", i)), m.split())
 	}
+	for i := range m.number("ingress backends", 3) {
+		meshtest.Put(&p.IngressBackends, m.meta(fmt.Sprint("ingress-", i)), m.ingress())
+	}
 	for i := range m.number("egresses", 4) {
 		meshtest.Put(&p.Egresses, m.meta(fmt.Sprint("egress-", i)), m.egress())
 	}
@@ -247,6 +250,32 @@ func (m maker) egress() policyv1alpha1.EgressSpec {
 		out.Matches = append(out.Matches, corev1.TypedLocalObjectReference{
 			APIGroup: new(m.one("group", "specs.smi-spec.io/v1alpha4")), Kind: m.one("kind", "HTTPRouteGroup"), Name: m.group("matched group"),
 		})
+	}
+	return out
+}
+
+func (m maker) ingress() policyv1alpha1.IngressBackendSpec {
+	var out policyv1alpha1.IngressBackendSpec
+	for range 1 + m.number("back ends", 1) {
+		b := policyv1alpha1.BackendSpec{Name: m.service("back end"), Port: policyv1alpha1.PortSpec{Number: 8080 + m.number("back end port", 1), Protocol: m.one("back end protocol", "http", "https")}}
+		if m.number("tls", 1) == 0 {
+			b.TLS = &policyv1alpha1.TLSSpec{SkipClientCertValidation: m.number("skip", 1) == 0}
+			for range m.number("sni hosts", 2) {
+				b.TLS.SNIHosts = append(b.TLS.SNIHosts, m.one("sni host", "gate.example", "*.gate.example", "s0.a.svc.cluster.local", "*.svc.cluster.local"))
+			}
+		}
+		out.Backends = append(out.Backends, b)
+	}
+	for range m.number("ingress sources", 2) {
+		s := policyv1alpha1.IngressSourceSpec{Kind: m.one("ingress source", "Service", "IPRange", "AuthenticatedPrincipal"), Namespace: m.namespace("namespace")}
+		s.Name = map[string]string{"IPRange": m.one("range", "10.0.0.0/8", "fd00::/8"), "AuthenticatedPrincipal": m.one("principal", "gate.a.cluster.local", "*")}[s.Kind]
+		if s.Kind == "Service" {
+			s.Name = m.service("gateway")
+		}
+		out.Sources = append(out.Sources, s)
+	}
+	if m.number("matches", 2) == 0 {
+		out.Matches = append(out.Matches, corev1.TypedLocalObjectReference{Kind: "HTTPRouteGroup", Name: m.group("matched group")})
 	}
 	return out
 }

@@ -290,13 +290,18 @@ func egressKind(protocol string) (kind ir.EgressKind, serverFirst, ok bool) {
 	}
 }
 
+// validHost reports whether a name is a host's, possibly with a wildcard for its beginning.
+func validHost(n string) bool {
+	host := regexp.MustCompile(`^(?:\*|(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)$`)
+	return len(n) <= 253 && host.MatchString(n)
+}
+
 // names are the hosts, or server names, of an object. For TLS none is any.
 func (e *egressObject) names(kind ir.EgressKind) []string {
-	host := regexp.MustCompile(`^(?:\*|(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)$`)
 	out := []string{}
 	for _, word := range e.Spec.Hosts {
 		n := strings.TrimSuffix(strings.ToLower(word), ".")
-		if len(n) > 253 || !host.MatchString(n) {
+		if !validHost(n) {
 			e.remarks.partly(ReasonInvalidHost, "", "%.64q is no host: it is left out", word)
 			continue
 		}

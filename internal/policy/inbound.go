@@ -20,8 +20,11 @@ const (
 // inbound returns the ports that a class serves, in the order of their numbers. Where
 // Services disagree about what is spoken on a port, the first by name is believed.
 func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
-	ports := map[uint16]ir.InboundPort{}
+	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*ingressBackend{}
 	c.eachPort(class, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
+		if b := c.ingress[ingressKey{s.Key, target}]; b != nil && !slices.Contains(gates[target], b) {
+			gates[target] = append(gates[target], b)
+		}
 		if _, taken := ports[target]; taken || reserved(target) {
 			return
 		}
@@ -40,7 +43,9 @@ func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 	})
 	out := make([]ir.InboundPort, 0, len(ports))
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
-		out = append(out, ports[number])
+		port := ports[number]
+		port.Ingress = gateways(gates[number])
+		out = append(out, port)
 	}
 	return out
 }

@@ -42,6 +42,8 @@ const (
 	// ReasonReservedPort says that a port of the pods belongs to the sidecar.
 	ReasonReservedPort = "ReservedPort"
 
+	// ReasonAnySource says that gateways may have any address.
+	ReasonAnySource = "AnySource"
 	// ReasonInvalidHost says that a host is none and is left out.
 	ReasonInvalidHost = "InvalidHost"
 	// ReasonInvalidRange says that a range of addresses is none and is left out.
@@ -54,6 +56,8 @@ const (
 	ReasonRouteNotFound = "RouteNotFound"
 	// ReasonSettingNotFound says that an UpstreamTrafficSetting was not found.
 	ReasonSettingNotFound = "SettingNotFound"
+	// ReasonEndpointsNotFound says that a Service has no endpoint that is ready.
+	ReasonEndpointsNotFound = "EndpointsNotFound"
 	// ReasonServiceNotFound says that a Service was not found.
 	ReasonServiceNotFound = "ServiceNotFound"
 	// ReasonBackendNotFound says that a back end was not found, or a port of one.

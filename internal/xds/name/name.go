@@ -95,6 +95,15 @@ func HeadlessCluster(servicePort uint16) string { return HeadlessClusters + port
 // InboundRoute is the route of an inbound port.
 func InboundRoute(targetPort uint16) string { return "rds-inbound." + port(targetPort) }
 
+// IngressRoute is the route of requests that gateways send to an inbound port, in
+// clear or by TLS.
+func IngressRoute(targetPort uint16, tls bool) string {
+	if tls {
+		return "rds-ingress." + port(targetPort) + ".https"
+	}
+	return "rds-ingress." + port(targetPort)
+}
+
 // Endpoints is the load assignment of a service's port, limited to ServiceAccounts
 // if there are any ("ns/name,ns/name"), to meshed endpoints, and by locality.
 func Endpoints(namespace, service string, servicePort uint16, serviceAccounts string, meshedOnly bool, zone, node string) string {

@@ -113,6 +113,7 @@ func cases() map[string]*ir.Proxy {
 		"headless":           headlessCase(false),
 		"headless-and-open":  headlessCase(true),
 		"servers-and-limits": serversAndLimits(),
+		"ingress":            ingressCase(),
 		"egress":             egressCase(false),
 		"egress-and-open":    egressCase(true),
 	}

@@ -162,7 +162,7 @@ func circuitBreakers(limits *ir.Limits) *clusterv3.CircuitBreakers {
 // localCluster is the application's own port.
 func (p *parts) localCluster(port ir.InboundPort, n string) *clusterv3.Cluster {
 	c := staticCluster(n, socketAddress("127.0.0.1", port.Port))
-	if port.Protocol == ir.HTTP {
+	if port.Protocol == ir.HTTP || len(port.Ingress) > 0 {
 		c.TypedExtensionProtocolOptions = p.http
 	}
 	return c

@@ -54,6 +54,11 @@ func (t *Translator) inbound(p *ir.Proxy, out *resource.Set) error {
 	listener := t.parts.inboundListener(m)
 	for _, port := range p.Inbound {
 		listener.FilterChains = append(listener.FilterChains, t.parts.inboundChain(m, port))
+		for i := range port.Ingress {
+			listener.FilterChains = append(listener.FilterChains, t.parts.ingressChain(m, port, &port.Ingress[i]))
+			n := name.IngressRoute(port.Port, port.Ingress[i].TLS != nil)
+			out.Add(m.resource(t.parts.ingressTable(m, port, &port.Ingress[i], n), n))
+		}
 		local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
 		out.Add(m.resource(t.parts.localCluster(port, local), local))
 		if port.Protocol == ir.HTTP {
@@ -97,7 +102,7 @@ func (p *parts) inboundChain(m *maker, port ir.InboundPort) *listenerv3.FilterCh
 	chain := &listenerv3.FilterChain{
 		Name: fmt.Sprintf("inbound/%d/%s", port.Port, fingerprint(who)),
 		FilterChainMatch: &listenerv3.FilterChainMatch{
-			DestinationPort: wrapperspb.UInt32(uint32(port.Port)), TransportProtocol: "tls",
+			DestinationPort: wrapperspb.UInt32(uint32(port.Port)), TransportProtocol: "tls", ServerNames: meshNames(port),
 		},
 		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
 	}
@@ -137,7 +142,11 @@ func anyRoute(port ir.InboundPort) ir.Principals {
 // is put in place of any that came along, and the path is brought into the one form
 // that routes are compared with, and that the application gets.
 func (p *parts) inboundManager(port ir.InboundPort) *hcmv3.HttpConnectionManager {
-	config := p.connectionManager(inboundStats, name.InboundRoute(port.Port), slices.Clone(p.inboundFilters)...)
+	return p.inboundManagerOf(name.InboundRoute(port.Port))
+}
+
+func (p *parts) inboundManagerOf(route string) *hcmv3.HttpConnectionManager {
+	config := p.connectionManager(inboundStats, route, slices.Clone(p.inboundFilters)...)
 	limitAge(config)
 	config.MergeSlashes = true
 	config.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD

@@ -245,6 +245,9 @@ func drawInbound(rt *rapid.T, port uint16) ir.InboundPort {
 		Service: servicePort("shop", "s", port), Allow: drawPrincipals(rt),
 		Hosts: rapid.SampledFrom([][]string{nil, {"s", "s.shop", "S.shop"}}).Draw(rt, "hosts"),
 	}
+	if rapid.Bool().Draw(rt, "ingress") {
+		out.Ingress = ingressCase().Inbound[rapid.IntRange(0, 2).Draw(rt, "which ingress")].Ingress
+	}
 	limit := &ir.LocalRateLimit{Requests: 1, Interval: time.Second}
 	for i := range rapid.IntRange(0, 4).Draw(rt, "routes") {
 		out.Routes = append(out.Routes, ir.InboundRoute{
