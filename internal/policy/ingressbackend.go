@@ -193,27 +193,12 @@ func (c *Compiler) openIngress(i *ingressObject, b policyv1alpha1.BackendSpec, m
 	c.ingress[key] = made
 }
 
-// ingressTLS returns nil where nobody would be let in. Names of Services are those that
-// sidecars ask for, and stay theirs unless gateways are known by their addresses.
+// ingressTLS returns nil where nobody would be let in.
 func (c *Compiler) ingressTLS(i *ingressObject, b policyv1alpha1.BackendSpec) *ir.IngressTLS {
 	out := &ir.IngressTLS{AnyName: i.anyName, Names: i.names}
 	if b.TLS != nil {
 		out.NoCertificate = b.TLS.SkipClientCertValidation
-		for _, word := range b.TLS.SNIHosts {
-			n := strings.ToLower(word)
-			switch {
-			case !validHost(n) || n == "*":
-				i.remarks.partly(ReasonInvalidHost, "", "sniHosts: %.64q is no host: it is left out", word)
-			case len(i.sources) == 0 && strings.HasSuffix(n, "."+clusterHosts):
-				i.remarks.partly(ReasonInvalidHost, "", "sniHosts: sidecars ask for %s: it is left out, since gateways may have any address", word)
-			case n == "*."+clusterHosts:
-				i.remarks.partly(ReasonInvalidHost, "", "sniHosts: %s is what sidecars ask for: it is left out", word)
-			default:
-				out.ServerNames = append(out.ServerNames, n)
-			}
-		}
-		slices.Sort(out.ServerNames)
-		out.ServerNames = slices.Compact(out.ServerNames)
+		out.ServerNames = i.serverNames(b.TLS.SNIHosts)
 		if len(b.TLS.SNIHosts) > 0 && len(out.ServerNames) == 0 {
 			i.remarks.ignored(ReasonInvalidHost, "", "back end %s port %d: no host of sniHosts can be used", b.Name, b.Port.Number)
 			return nil
@@ -224,6 +209,25 @@ func (c *Compiler) ingressTLS(i *ingressObject, b policyv1alpha1.BackendSpec) *i
 		return nil
 	}
 	return out
+}
+
+// serverNames are the names that gateways ask for. Names of Services are those that
+// sidecars ask for, and stay theirs unless gateways are known by their addresses.
+func (i *ingressObject) serverNames(hosts []string) []string {
+	var out []string
+	for _, word := range hosts {
+		n := strings.ToLower(word)
+		switch {
+		case !validHost(n) || n == "*":
+			i.remarks.partly(ReasonInvalidHost, "", "sniHosts: %.64q is no host: it is left out", word)
+		case n == "*."+clusterHosts || len(i.sources) == 0 && strings.HasSuffix(n, "."+clusterHosts):
+			i.remarks.partly(ReasonInvalidHost, "", "sniHosts: sidecars ask for %s: it is left out, since gateways are not known by their addresses alone", word)
+		default:
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // gateways puts together what is open on one port of a class's pods: one in clear and

@@ -126,6 +126,10 @@ func (r *remarks) report(kind string, key mesh.Key, uid string, generation int64
 		Accepted: Verdict{OK: true, Reason: ReasonAccepted, Message: "the object is followed"},
 		Resolved: Verdict{OK: true, Reason: ReasonResolved, Message: "all that it names was found"},
 	}
+	// That another object is followed in its place is the first thing to know.
+	slices.SortStableFunc(r.partial, func(a, b remark) int {
+		return cmp.Compare(conflicts(b), conflicts(a))
+	})
 	if all := slices.Concat(r.fatal, r.partial); len(all) > 0 {
 		out.Accepted = verdict(all)
 		out.Accepted.OK = len(r.fatal) == 0
@@ -134,6 +138,13 @@ func (r *remarks) report(kind string, key mesh.Key, uid string, generation int64
 		out.Resolved = verdict(r.absent)
 	}
 	return out
+}
+
+func conflicts(r remark) int {
+	if r.reason == ReasonConflict {
+		return 1
+	}
+	return 0
 }
 
 // verdict says the first few of what there is to say.

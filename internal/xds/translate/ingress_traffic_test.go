@@ -23,7 +23,7 @@ const gatewayName = "gate.ingress.cluster.local"
 // TLS without; the last by both.
 func ingressCase() *ir.Proxy {
 	all := []ir.IngressRoute{{Name: "shop/ingress"}}
-	clear := ir.Ingress{Sources: ranges("127.0.4.0/24", "2001:db8::/64"), Routes: all}
+	plain := ir.Ingress{Sources: ranges("127.0.4.0/24", "2001:db8::/64"), Routes: all}
 	status := []ir.IngressRoute{{Name: "shop/status", Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchPrefix, Value: "/status"}, Methods: []string{"GET"}}}}
 	named := ir.Ingress{TLS: &ir.IngressTLS{Names: []string{gatewayName}}, Routes: status}
 	open := ir.Ingress{Sources: ranges("127.0.4.0/24"), TLS: &ir.IngressTLS{NoCertificate: true, ServerNames: []string{"gate.example"}}, Routes: all}
@@ -31,7 +31,7 @@ func ingressCase() *ir.Proxy {
 	p := &ir.Proxy{Class: "store", Shared: sharedSettings(), Inbound: []ir.InboundPort{
 		inboundWeb(8080, "store", anyone(), route), inboundWeb(8081, "named", anyone(), route), inboundWeb(8082, "both", anyone(), route),
 	}}
-	p.Inbound[0].Ingress, p.Inbound[1].Ingress, p.Inbound[2].Ingress = []ir.Ingress{clear}, []ir.Ingress{named}, []ir.Ingress{clear, open}
+	p.Inbound[0].Ingress, p.Inbound[1].Ingress, p.Inbound[2].Ingress = []ir.Ingress{plain}, []ir.Ingress{named}, []ir.Ingress{plain, open}
 	return p
 }
 
