@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -122,7 +123,9 @@ func (r *Reconciler) observe(ctx context.Context, m *operatorv1alpha1.Mesh) (pla
 
 // apply writes the stages in order and tells of what was put back.
 func (r *Reconciler) apply(ctx context.Context, m *operatorv1alpha1.Mesh, p plan.Plan) error {
-	settled := m.Status.ObservedGeneration == m.Generation
+	// While something is written for the first time, nothing of it can have been missing.
+	ready := meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionReady)
+	settled := m.Status.ObservedGeneration == m.Generation && ready != nil && ready.Reason != operatorv1alpha1.ReasonApplying
 	for _, stage := range p.Stages {
 		results, err := r.applier.Apply(ctx, m.Name, stage.Objects...)
 		r.tell(ctx, m, results, settled)
@@ -144,7 +147,7 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, results
 		switch {
 		case result.Outcome == apply.Repaired:
 			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Repaired", "Apply", "%s was changed and has been put back", result)
-		case result.Outcome == apply.Created && settled && len(m.Status.Conditions) > 0 && m.Status.Version != "":
+		case result.Outcome == apply.Created && settled && m.Status.Version != "":
 			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Recreated", "Apply", "%s was missing and has been made again", result)
 		}
 	}
