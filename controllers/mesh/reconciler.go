@@ -76,6 +76,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if m.Spec.Paused {
+		// What runs is told, which need not be what the plan wants.
+		return ctrl.Result{RequeueAfter: recheck}, r.report(ctx, &m, plan.Plan{}, nil)
+	}
 	if controllerutil.AddFinalizer(&m, operatorv1alpha1.Finalizer) {
 		if err := r.Client.Update(ctx, &m); err != nil {
 			return ctrl.Result{}, fmt.Errorf("adding the finalizer of Mesh %s: %w", m.Name, err)

@@ -23,7 +23,7 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 	if err != nil {
 		return err
 	}
-	facts := status.MeshFacts{Generation: m.Generation, Problem: problem, WaitingFor: p.WaitingFor}
+	facts := status.MeshFacts{Generation: m.Generation, Problem: problem, WaitingFor: p.WaitingFor, Paused: m.Spec.Paused}
 	next := *m.Status.DeepCopy()
 	next.ObservedGeneration = m.Generation
 	next.Deletion = nil

@@ -66,12 +66,29 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.Reports.Forget(revision.Spec.Mesh, revision.Spec.Revision)
 		return ctrl.Result{}, nil
 	}
-	results, applyErr := r.applier.Apply(ctx, revision.Spec.Mesh, render.Revision(render.RevisionInput{Revision: &revision})...)
-	r.tell(ctx, &revision, results)
+	paused, err := r.paused(ctx, &revision)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	var applyErr error
+	if !paused {
+		var results []apply.Result
+		results, applyErr = r.applier.Apply(ctx, revision.Spec.Mesh, render.Revision(render.RevisionInput{Revision: &revision})...)
+		r.tell(ctx, &revision, results)
+	}
 	if err := r.report(ctx, &revision, applyErr); err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: recheck}, applyErr
+}
+
+// paused tells whether the Mesh of a revision keeps the operator from writing.
+func (r *Reconciler) paused(ctx context.Context, revision *operatorv1alpha1.MeshRevision) (bool, error) {
+	var m operatorv1alpha1.Mesh
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: revision.Spec.Mesh}, &m); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading Mesh %s: %w", revision.Spec.Mesh, err)
+	}
+	return m.Spec.Paused, nil
 }
 
 // tell records events about objects that were put back.

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -23,12 +24,30 @@ import (
 // reported wakes the MeshRevision, by object name, whose proxies told something new.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, reported <-chan event.GenericEvent) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("revision").For(&operatorv1alpha1.MeshRevision{}).
+		Watches(&operatorv1alpha1.Mesh{}, handler.EnqueueRequestsFromMapFunc(r.ofMesh)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabels(operatorv1alpha1.LabelInjectedBy, operatorv1alpha1.LabelInjectedRevision))).
 		WatchesRawSource(source.Channel(reported, &handler.EnqueueRequestForObject{}))
 	for _, kind := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}, &discoveryv1.EndpointSlice{}} {
 		b = b.Watches(kind, handler.EnqueueRequestsFromMapFunc(byLabels(operatorv1alpha1.LabelMesh, operatorv1alpha1.LabelRevision)))
 	}
 	return b.Complete(r)
+}
+
+// ofMesh wakes the MeshRevisions of a Mesh, which may have been paused until now. One
+// that cannot be listed is looked at when its time comes.
+func (r *Reconciler) ofMesh(ctx context.Context, m client.Object) []reconcile.Request {
+	var revisions operatorv1alpha1.MeshRevisionList
+	if err := r.Client.List(ctx, &revisions); err != nil {
+		logf.FromContext(ctx).Error(err, "Listing MeshRevisions", "Mesh", m.GetName())
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range revisions.Items {
+		if revisions.Items[i].Spec.Mesh == m.GetName() {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&revisions.Items[i])})
+		}
+	}
+	return requests
 }
 
 func byLabels(mesh, revision string) handler.MapFunc {

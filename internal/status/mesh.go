@@ -25,6 +25,8 @@ type MeshFacts struct {
 	Revision []metav1.Condition
 	// RevisionSeen says that the MeshRevision's status speaks of its newest spec.
 	RevisionSeen bool
+	// Paused says that nothing is written for the Mesh.
+	Paused bool
 	// WaitingFor says what is missing, empty if nothing is.
 	WaitingFor string
 	// Deleting says that the Mesh is being deleted, Blocking by how many pods that is held.
@@ -40,6 +42,9 @@ func Mesh(f MeshFacts) []metav1.Condition {
 	if f.Problem != nil {
 		return refused(f)
 	}
+	if f.Paused {
+		return paused(f)
+	}
 	if f.WaitingFor != "" || f.Revision == nil || !f.RevisionSeen {
 		message := "writing what the spec asks for"
 		if f.WaitingFor != "" {
@@ -54,6 +59,26 @@ func Mesh(f MeshFacts) []metav1.Condition {
 	out := make([]metav1.Condition, 0, len(f.Revision))
 	for _, c := range f.Revision {
 		out = append(out, condition(c.Type, c.Status, c.Reason, c.Message, f.Generation))
+	}
+	return out
+}
+
+// paused tells of the control plane as of any other: what runs may still need a person.
+func paused(f MeshFacts) []metav1.Condition {
+	progressing := condition(operatorv1alpha1.ConditionProgressing, metav1.ConditionFalse, operatorv1alpha1.ReasonPaused,
+		"spec.paused is set: nothing is written or put back, only certificates are renewed", f.Generation)
+	if f.Revision == nil {
+		return []metav1.Condition{
+			condition(operatorv1alpha1.ConditionReady, metav1.ConditionFalse, operatorv1alpha1.ReasonPaused, "spec.paused is set, and no control plane is installed", f.Generation),
+			progressing,
+			condition(operatorv1alpha1.ConditionDegraded, metav1.ConditionFalse, operatorv1alpha1.ReasonHealthy, "nothing needs attention", f.Generation),
+		}
+	}
+	out := []metav1.Condition{progressing}
+	for _, c := range f.Revision {
+		if c.Type != operatorv1alpha1.ConditionProgressing {
+			out = append(out, condition(c.Type, c.Status, c.Reason, c.Message, f.Generation))
+		}
 	}
 	return out
 }

@@ -97,6 +97,18 @@ func TestMesh(t *testing.T) {
 			facts: status.MeshFacts{Revision: well, Problem: &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: errors.New("unknown")}},
 			want:  "Ready=True/UnknownVersion Progressing=False/UnknownVersion Degraded=True/UnknownVersion",
 		},
+		"A paused Mesh is as its revision is, and goes nowhere": {
+			facts: status.MeshFacts{Paused: true, Revision: well, RevisionSeen: true},
+			want:  "Progressing=False/Paused Ready=True/AllReady Degraded=False/Healthy",
+		},
+		"A Mesh that was paused before it was installed is not ready": {
+			facts: status.MeshFacts{Paused: true},
+			want:  "Ready=False/Paused Progressing=False/Paused Degraded=False/Healthy",
+		},
+		"A paused Mesh that is refused says why": {
+			facts: status.MeshFacts{Paused: true, Revision: well, Problem: &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: errors.New("unknown")}},
+			want:  "Ready=True/UnknownVersion Progressing=False/UnknownVersion Degraded=True/UnknownVersion",
+		},
 		"A held deletion says so": {
 			facts: status.MeshFacts{Deleting: true, Blocking: 3, Revision: well},
 			want:  "Ready=True/WaitingForWorkloads Progressing=True/WaitingForWorkloads Degraded=True/WaitingForWorkloads",

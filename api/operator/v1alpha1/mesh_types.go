@@ -82,6 +82,11 @@ type MeshSpec struct {
 	// are its users'.
 	// +optional
 	MeshConfig *configv1alpha2.MeshConfigSpec `json:"meshConfig,omitempty"`
+	// paused keeps the operator from writing what this Mesh asks for, and from putting
+	// back what others change. It goes on reporting, and renewing certificates, without
+	// which the mesh would end; a deletion is not held.
+	// +optional
+	Paused bool `json:"paused,omitempty"` //nolint:kubeapilinter // it is or it is not, as in other operators
 	// deletionPolicy says what the deletion of the Mesh waits for. WaitForWorkloads
 	// holds it while pods with the mesh's sidecar exist; Orphan does not, and such
 	// pods keep their last configuration until their certificates end.
@@ -259,6 +264,8 @@ const (
 	ReasonControlPlaneUnavailable = "ControlPlaneUnavailable"
 	// ReasonApplying says that objects are still being written.
 	ReasonApplying = "Applying"
+	// ReasonPaused says that spec.paused keeps the operator from writing.
+	ReasonPaused = "Paused"
 	// ReasonUpToDate says that there is nothing to do.
 	ReasonUpToDate = "UpToDate"
 	// ReasonNamespaceTaken says that an older Mesh holds the namespace.
