@@ -53,7 +53,7 @@ func TestWorkloadIdentityChanges(t *testing.T) {
 // leaveIdentity leaves to the mesh what the test decided.
 func leaveIdentity(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // the test's own is done by now
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) //nolint:usetesting // the test's context is done by now
 	defer cancel()
 	useIdentity(ctx, t, "")
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -72,7 +73,7 @@ func TestDriftIsRepaired(t *testing.T) {
 				err := shared.Get(ctx, client.ObjectKeyFromObject(root), root)
 				return err == nil && root.Labels[operatorv1alpha1.LabelMesh] == meshName, err
 			}))
-			if string(before.Data[corev1.TLSCertKey]) != string(root.Data[corev1.TLSCertKey]) {
+			if !bytes.Equal(before.Data[corev1.TLSCertKey], root.Data[corev1.TLSCertKey]) {
 				t.Error("the root is another")
 			}
 		})
@@ -227,7 +228,7 @@ func TestDeletionIsHeld(t *testing.T) {
 // removeMesh deletes a Mesh of a test, if it is still there, without waiting for pods.
 func removeMesh(t *testing.T, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is done by now
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
 	defer cancel()
 	m := &operatorv1alpha1.Mesh{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if err := shared.Get(ctx, client.ObjectKeyFromObject(m), m); err != nil {
