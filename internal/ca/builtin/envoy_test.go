@@ -64,6 +64,30 @@ func TestEnvoyVerifiesAsGoDoes(t *testing.T) {
 	}
 }
 
+// TestEnvoyVerifiesEveryKindOfRoot asks Envoy about roots and intermediates of each kind.
+func TestEnvoyVerifiesEveryKindOfRoot(t *testing.T) {
+	envoy := os.Getenv("OSM_TEST_ENVOY")
+	if envoy == "" {
+		t.Skip("OSM_TEST_ENVOY does not name an Envoy")
+	}
+	for _, kind := range []ca.KeyType{ca.ECDSAP256, ca.ECDSAP384, ca.RSA2048, ca.RSA4096, ca.ED25519} {
+		t.Run(string(kind), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			root := newRoot(t, kind)
+			issuer := newIntermediate(t, root, kind)
+			address := serve(ctx, t, envoy, issue(t, issuer, "spiffe://cluster.local/ns/shop/sa/store"), root.RootsPEM())
+			body, err := get(ctx, address, &tls.Config{
+				MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{issue(t, issuer, web).TLS()},
+				InsecureSkipVerify: true, // this asks whether the server verifies
+			})
+			if err != nil || body != "hello" {
+				t.Errorf("answered %q, %v", body, err)
+			}
+		})
+	}
+}
+
 // issue has an authority certify a key, pod and all, and checks the chain.
 func issue(t *testing.T, a ca.Authority, uri string, names ...string) pki.Credentials {
 	t.Helper()
