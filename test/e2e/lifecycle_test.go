@@ -101,11 +101,15 @@ func TestDriftIsRepaired(t *testing.T) {
 func deletedComesBack(ctx context.Context, t *testing.T, object client.Object) {
 	t.Helper()
 	key := client.ObjectKeyFromObject(object)
-	must(t, shared.Get(ctx, key, object))
-	uid := object.GetUID()
-	must(t, shared.Delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground)))
 	bound, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	// What was deleted before may have taken this one with it.
+	must(t, cluster.Until(bound, key.String()+" to be there", func(ctx context.Context) (bool, error) {
+		err := shared.Get(ctx, key, object)
+		return err == nil && object.GetDeletionTimestamp() == nil, err
+	}))
+	uid := object.GetUID()
+	must(t, client.IgnoreNotFound(shared.Delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground))))
 	must(t, cluster.Until(bound, key.String()+" to be made again", func(ctx context.Context) (bool, error) {
 		err := shared.Get(ctx, key, object)
 		return err == nil && object.GetUID() != uid, client.IgnoreNotFound(err)
