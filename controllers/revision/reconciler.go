@@ -112,7 +112,8 @@ func (r *Reconciler) tell(ctx context.Context, revision *operatorv1alpha1.MeshRe
 func (r *Reconciler) report(ctx context.Context, revision *operatorv1alpha1.MeshRevision, applyErr error) error {
 	spec := revision.Spec
 	key := client.ObjectKey{Namespace: spec.Namespace, Name: render.Deployment(spec.Revision)}
-	found, err := observe.ReadControlPlane(ctx, r.Client, key)
+	// Live: the cache may still hold the Deployment from before it was written, all rolled out.
+	found, err := observe.ReadControlPlane(ctx, r.APIReader, key)
 	if err != nil {
 		return err
 	}
