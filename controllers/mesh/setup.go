@@ -32,7 +32,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		&operatorv1alpha1.MeshRevision{},
 		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{},
 	}
-	bundles, err := observe.Served(mgr.GetRESTMapper(), certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	bundles, err := observe.HasTrustBundles(mgr.GetRESTMapper())
 	if err != nil {
 		return err
 	}

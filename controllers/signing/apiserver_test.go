@@ -228,7 +228,7 @@ func TestKubernetesTakesTheAnswers(t *testing.T) {
 		kept := control.issuer.Swap(nil)
 		p := control.pod(ctx, t)
 		early := control.ask(ctx, t, p, nil)
-		control.waits(ctx, t, early, signing.ReasonNoIssuer)
+		control.waits(ctx, t, early, issue.ReasonNoIssuer)
 		control.issuer.Store(kept)
 		control.await(ctx, t, early, "Issued Issued")
 		missing := control.ask(ctx, t, p, func(r *certificatesv1.PodCertificateRequest) { r.Spec.PodName = "web-2" })

@@ -25,33 +25,9 @@ const (
 	takeover = 5 * time.Second
 	// soonest and latest bound how soon a request that waits is looked at again.
 	soonest, latest = time.Second, 15 * time.Second
-	// noIssuer is how soon requests are looked at again that nothing can sign yet: many
-	// pods wait for it to come.
-	noIssuer = 2 * time.Second
 	// patience is how long an authority may take for one certificate.
 	patience = 30 * time.Second
 )
-
-// Reasons why a request waits, besides those of package issue.
-const (
-	// ReasonNoIssuer says that the control plane has nothing to sign with yet.
-	ReasonNoIssuer = "NoIssuer"
-	// ReasonNotEnrolled says that the pod's namespace is not in the mesh.
-	ReasonNotEnrolled = "NamespaceNotEnrolled"
-	// ReasonPodUnreadable says that the API server did not answer.
-	ReasonPodUnreadable = "PodUnreadable"
-)
-
-// Outage reports whether a request that waits for a reason waits for the mesh. Whoever
-// makes pods could otherwise have the mesh look bad.
-func Outage(reason string) bool {
-	switch reason {
-	case ReasonNoIssuer, ReasonPodUnreadable, issue.ReasonAuthorityUnavailable, issue.ReasonAuthorityRefused, issue.ReasonWrongCertificate:
-		return true
-	default:
-		return false
-	}
-}
 
 // Options are what a Reconciler needs.
 type Options struct {
@@ -120,20 +96,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, key ctrl.Request) (ctrl.Resu
 
 // answer reads the pod live and has the certificate issued.
 func (r *Reconciler) answer(ctx context.Context, req *certificatesv1.PodCertificateRequest) (issue.Issued, error) {
-	issuer := r.Issuer()
-	if issuer == nil {
-		return issue.Issued{}, &issue.PendingError{
-			Reason: ReasonNoIssuer, Err: errors.New("there is nothing to sign with yet"), RetryAfter: noIssuer,
-		}
-	}
-	if r.Enrolled != nil && !r.Enrolled(req.Namespace) {
-		return issue.Issued{}, &issue.PendingError{
-			Reason: ReasonNotEnrolled, Err: fmt.Errorf("namespace %s is not in the mesh", req.Namespace),
-		}
-	}
-	pod, err := issue.ReadPod(ctx, r.APIReader, client.ObjectKey{Namespace: req.Namespace, Name: req.Spec.PodName})
+	front := issue.Front{Issuer: r.Issuer, Enrolled: r.Enrolled, Live: r.APIReader}
+	issuer, pod, err := front.Look(ctx, client.ObjectKey{Namespace: req.Namespace, Name: req.Spec.PodName})
 	if err != nil {
-		return issue.Issued{}, &issue.PendingError{Reason: ReasonPodUnreadable, Err: err}
+		return issue.Issued{}, err
 	}
 	spec := issue.PodRequest{
 		Namespace: req.Namespace, PodName: req.Spec.PodName, PodUID: string(req.Spec.PodUID),

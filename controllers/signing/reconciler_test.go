@@ -194,11 +194,11 @@ func TestRequestsAreAnsweredByWhatTheyAre(t *testing.T) {
 			r.Spec.UnverifiedUserAnnotations = map[string]string{"a.b/c": "d"}
 		}, want: "Denied InvalidUnverifiedUserAnnotations"},
 		"For a pod that is not there":          {calls: getPod(apierrors.NewNotFound(corev1.Resource("pods"), "web-1")), wantWaiting: issue.ReasonPodNotFound, wantRetry: true},
-		"While the API server is in trouble":   {calls: getPod(apierrors.NewInternalError(errors.New("etcd"))), wantWaiting: signing.ReasonPodUnreadable, wantRetry: true},
-		"While there is nothing to sign with":  {change: func(w *world) { w.Issuer = func() *issue.Issuer { return nil } }, wantWaiting: signing.ReasonNoIssuer, wantRetry: true},
+		"While the API server is in trouble":   {calls: getPod(apierrors.NewInternalError(errors.New("etcd"))), wantWaiting: issue.ReasonPodUnreadable, wantRetry: true},
+		"While there is nothing to sign with":  {change: func(w *world) { w.Issuer = func() *issue.Issuer { return nil } }, wantWaiting: issue.ReasonNoIssuer, wantRetry: true},
 		"While the authority is away":          {change: away(errors.New("connection refused")), wantWaiting: issue.ReasonAuthorityUnavailable, wantRetry: true},
 		"While the authority refuses":          {change: away(&ca.RefusedError{Err: errors.New("403")}), wantWaiting: issue.ReasonAuthorityRefused, wantRetry: true},
-		"From a namespace outside of the mesh": {change: func(w *world) { w.Enrolled = func(ns string) bool { return ns != "shop" } }, wantWaiting: signing.ReasonNotEnrolled, wantRetry: true},
+		"From a namespace outside of the mesh": {change: func(w *world) { w.Enrolled = func(ns string) bool { return ns != "shop" } }, wantWaiting: issue.ReasonNotEnrolled, wantRetry: true},
 		"From a namespace in the mesh":         {change: func(w *world) { w.Enrolled = func(ns string) bool { return ns == "shop" } }, want: "Issued Issued"},
 	}
 	for name, tc := range cases {

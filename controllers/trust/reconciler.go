@@ -10,7 +10,6 @@ import (
 	"maps"
 	"time"
 
-	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -190,7 +189,7 @@ func rootMeta(m *operatorv1alpha1.Mesh, key client.ObjectKey) metav1.ObjectMeta 
 // publish writes the roots where everyone reads them: pods from the
 // ClusterTrustBundle, the control plane from a ConfigMap.
 func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
-	clusterBundles, err := observe.Served(r.Client.RESTMapper(), certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	clusterBundles, err := observe.HasTrustBundles(r.Client.RESTMapper())
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("trust").For(&operatorv1alpha1.Mesh{}).
 		Watches(&corev1.Namespace{}, byLabel).
 		Watches(&operatorv1alpha1.MeshRevision{}, byLabel)
-	bundles, err := observe.Served(mgr.GetRESTMapper(), certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+	bundles, err := observe.HasTrustBundles(mgr.GetRESTMapper())
 	if err != nil {
 		return err
 	}

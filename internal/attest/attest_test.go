@@ -21,6 +21,10 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/openservicemesh/osm-operator/internal/attest"
 	"github.com/openservicemesh/osm-operator/internal/attest/agent"
@@ -44,8 +48,8 @@ type world struct {
 	server    *attest.Server
 	address   string
 
-	// pod is what runs; reviews and issuer can be changed while it serves.
-	pod     atomic.Pointer[issue.Pod]
+	// cluster is where the pod runs; the rest can be changed while it serves.
+	cluster client.Client
 	review  atomic.Pointer[func(token string) (attest.Caller, error)]
 	state   atomic.Pointer[attestpb.State]
 	signing atomic.Bool
@@ -57,7 +61,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{authority: pki.New(t)}
-	w.pod.Store(&issue.Pod{UID: podUID, ServiceAccount: "web", Node: "node-1"})
+	w.cluster = fake.NewClientBuilder().WithObjects(w.pod()).Build()
 	w.state.Store(&attestpb.State{RootsPem: w.authority.RootsPEM(), Issuer: "first"})
 	w.signing.Store(true)
 	w.believe(func(shown string) (attest.Caller, error) {
@@ -77,18 +81,14 @@ func newWorld(t *testing.T) *world {
 	w.server = attest.NewServer(attest.Options{
 		Log:    testr.New(t),
 		Review: func(_ context.Context, shown string) (attest.Caller, error) { return (*w.review.Load())(shown) },
-		Pod: func(_ context.Context, namespace, name string) (*issue.Pod, error) {
-			if namespace != "shop" || name != "web-1" {
-				return nil, nil
-			}
-			return w.pod.Load(), nil
-		},
-		Enrolled: func(namespace string) bool { return namespace == "shop" },
-		Issuer: func() *issue.Issuer {
-			if !w.signing.Load() {
-				return nil
-			}
-			return issuer
+		Front: issue.Front{
+			Live: w.cluster, Enrolled: func(namespace string) bool { return namespace == "shop" },
+			Issuer: func() *issue.Issuer {
+				if !w.signing.Load() {
+					return nil
+				}
+				return issuer
+			},
 		},
 		State:  func() ([]byte, string) { s := w.state.Load(); return s.GetRootsPem(), s.GetIssuer() },
 		Denied: func(_, reason string) { w.denied.Store(&reason) },
@@ -107,6 +107,14 @@ func (c counting) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	c.accepted.Add(1)
 	return conn, err
+}
+
+// pod is what runs.
+func (*world) pod() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", UID: podUID},
+		Spec:       corev1.PodSpec{ServiceAccountName: "web", NodeName: "node-1"},
+	}
 }
 
 func (w *world) believe(review func(string) (attest.Caller, error)) { w.review.Store(&review) }
@@ -204,7 +212,10 @@ func TestIssueRefuses(t *testing.T) {
 		"a namespace that is not in the mesh":     {given: as(func(c *attest.Caller) { c.Namespace = "else" }), want: codes.Unavailable},
 		"a pod that is not there":                 {given: as(func(c *attest.Caller) { c.Pod = "web-2" }), want: codes.Unavailable},
 		"a pod that has ended": {given: func(w *world) {
-			w.pod.Store(&issue.Pod{UID: podUID, ServiceAccount: "web", Node: "node-1", Finished: true})
+			ended := w.pod()
+			ended.Status.Phase = corev1.PodSucceeded
+			w.cluster = fake.NewClientBuilder().WithObjects(ended).Build()
+			w.server.Front.Live = w.cluster
 		}, want: codes.PermissionDenied},
 		"nothing to sign with": {given: func(w *world) { w.signing.Store(false) }, want: codes.Unavailable},
 	}
@@ -351,9 +362,6 @@ func TestAgentFollowsRootsAndIssuer(t *testing.T) {
 }
 
 func TestAgentRenewsWhenTheIssuerChanges(t *testing.T) {
-	if testing.Short() {
-		t.Skip("renewal is spread over half a minute")
-	}
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(t, t.TempDir(), w.authority.RootsPEM())

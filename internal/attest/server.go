@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/openservicemesh/osm-operator/internal/attest/attestpb"
 	"github.com/openservicemesh/osm-operator/internal/issue"
@@ -41,12 +41,8 @@ type Options struct {
 	// Review says which pod a token is bound to. An error that is no *RefusedError says
 	// that it could not be found out.
 	Review func(ctx context.Context, token string) (Caller, error)
-	// Pod reads a pod live; nil if there is none of that name.
-	Pod func(ctx context.Context, namespace, name string) (*issue.Pod, error)
-	// Enrolled reports whether a namespace is in the mesh.
-	Enrolled func(namespace string) bool
-	// Issuer returns what signs now, or nil if nothing can.
-	Issuer func() *issue.Issuer
+	// Front is what signs, and for whom.
+	Front issue.Front
 	// State returns what all pods are to follow: the roots as PEM, and the name of what
 	// signs now.
 	State func() (rootsPEM []byte, issuer string)
@@ -151,16 +147,9 @@ func (s *Server) Issue(ctx context.Context, req *attestpb.IssueRequest) (*attest
 
 // issue reads the pod live and has its certificate issued.
 func (s *Server) issue(ctx context.Context, c Caller, csr []byte) (issue.Issued, error) {
-	issuer := s.Issuer()
-	if issuer == nil {
-		return issue.Issued{}, &issue.PendingError{Reason: reasonNoIssuer, Err: errors.New("there is nothing to sign with yet")}
-	}
-	if !s.Enrolled(c.Namespace) {
-		return issue.Issued{}, &issue.PendingError{Reason: reasonNotEnrolled, Err: fmt.Errorf("namespace %s is not in the mesh", c.Namespace)}
-	}
-	pod, err := s.Pod(ctx, c.Namespace, c.Pod)
+	issuer, pod, err := s.Front.Look(ctx, client.ObjectKey{Namespace: c.Namespace, Name: c.Pod})
 	if err != nil {
-		return issue.Issued{}, &issue.PendingError{Reason: reasonPodUnreadable, Err: err}
+		return issue.Issued{}, err
 	}
 	node := c.Node
 	if node == "" && pod != nil {
@@ -242,10 +231,7 @@ func (s *Server) identify(ctx context.Context) (Caller, error) {
 
 // Reasons why no certificate was issued, besides those of package issue.
 const (
-	reasonNoIssuer      = "NoIssuer"
-	reasonNotEnrolled   = "NamespaceNotEnrolled"
-	reasonPodUnreadable = "PodUnreadable"
-	reasonToken         = "TokenRefused"
-	reasonUnreviewed    = "TokenUnreviewed"
-	reasonBusy          = "Busy"
+	reasonToken      = "TokenRefused"
+	reasonUnreviewed = "TokenUnreviewed"
+	reasonBusy       = "Busy"
 )

@@ -15,13 +15,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -77,6 +75,8 @@ type controlPlane struct {
 	// certificates counts, whichever way pods get them.
 	certificates *signing.Metrics
 	webhooks     []webhook.Server
+	// podCertificates says that the cluster has requests for them.
+	podCertificates bool
 
 	reach      watch.Reach
 	stopping   atomic.Bool
@@ -104,7 +104,7 @@ func (p *controlPlane) wire(ctx context.Context) error {
 		Client: p.manager.GetClient(), Recorder: p.manager.GetEventRecorder("osm-control-plane"),
 	})
 	p.store = report.NewStore()
-	p.waiting = &controlplane.Waiting{Concerns: signing.Outage, Tell: p.store.SetWaiting}
+	p.waiting = &controlplane.Waiting{Concerns: issue.Outage, Tell: p.store.SetWaiting}
 	p.verdicts = controlplane.NewVerdicts(controlplane.VerdictOptions{
 		Log: p.log.WithName("policy"), Code: p.metrics.Code, Write: p.statuses.Set,
 	})
@@ -117,11 +117,11 @@ func (p *controlPlane) wire(ctx context.Context) error {
 			p.follow(ctx, config, problems)
 		},
 	})
+	host := render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc"
 	p.injection = controlplane.NewInjection(p.manager.GetClient(), inject.Config{
 		Mesh: p.options.mesh, MeshNamespace: p.options.namespace, Revision: p.options.revision,
-		ControlPlane:     render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc.cluster.local",
-		ControlPlaneName: render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc",
-		OSMImage:         p.options.osmImage, EnvoyImage: p.options.envoyImage, PullPolicy: corev1.PullPolicy(p.options.pullPolicy),
+		ControlPlane: host + ".cluster.local", ControlPlaneName: host,
+		OSMImage: p.options.osmImage, EnvoyImage: p.options.envoyImage, PullPolicy: corev1.PullPolicy(p.options.pullPolicy),
 		Identity:       operatorv1alpha1.WorkloadIdentity(p.options.workloadIdentity),
 		ControlPlaneID: identity.ControlPlane(p.trustDomain, p.options.mesh, p.options.revision),
 	}, p.files.Roots)
@@ -142,11 +142,11 @@ func (p *controlPlane) wireManager(ctx context.Context) error {
 		return err
 	}
 	cache := watch.CacheOptions(p.options.namespace, &p.reach)
-	podCertificates, err := served(p.config, certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest"))
+	p.podCertificates, err = served(p.config, certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest"))
 	if err != nil {
 		return err
 	}
-	if podCertificates {
+	if p.podCertificates {
 		maps.Copy(cache.ByObject, signing.CacheByObject(identity.SignerName(p.options.mesh)))
 	}
 	p.manager, err = ctrl.NewManager(p.config, manager.Options{
@@ -235,8 +235,7 @@ func (p *controlPlane) wireWebhooks() error {
 
 // wireSigning answers requests for certificates, where the cluster has them.
 func (p *controlPlane) wireSigning() error {
-	kind := certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest")
-	if _, err := p.manager.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
+	if !p.podCertificates {
 		p.log.Info("Going without certificates for pods: the cluster has no PodCertificateRequests")
 		return nil
 	}
@@ -264,10 +263,7 @@ func (p *controlPlane) wireAttestation() {
 	reviewer := attest.Reviewer{Client: p.manager.GetClient(), Audience: identity.SignerName(p.options.mesh)}
 	p.attest = attest.NewServer(attest.Options{
 		Log: p.log.WithName("attest"), Review: reviewer.Review,
-		Pod: func(ctx context.Context, namespace, name string) (*issue.Pod, error) {
-			return issue.ReadPod(ctx, p.manager.GetAPIReader(), client.ObjectKey{Namespace: namespace, Name: name})
-		},
-		Enrolled: p.enrolled, Issuer: p.files.CurrentIssuer, State: p.files.State,
+		Front: issue.Front{Issuer: p.files.CurrentIssuer, Enrolled: p.enrolled, Live: p.manager.GetAPIReader()}, State: p.files.State,
 		Issued: func(issued issue.Issued, took time.Duration) {
 			p.certificates.Issued(took)
 			p.waiting.Done(issued.PodUID)

@@ -30,6 +30,12 @@ const (
 
 // Reasons of a PendingError.
 const (
+	// ReasonNoIssuer says that the control plane has nothing to sign with yet.
+	ReasonNoIssuer = "NoIssuer"
+	// ReasonNotEnrolled says that the pod's namespace is not in the mesh.
+	ReasonNotEnrolled = "NamespaceNotEnrolled"
+	// ReasonPodUnreadable says that the API server did not answer.
+	ReasonPodUnreadable = "PodUnreadable"
 	// ReasonPodNotFound says that there is no pod of that name now.
 	ReasonPodNotFound = "PodNotFound"
 	// ReasonPodNotScheduled says that the pod is on no node yet.
@@ -41,6 +47,17 @@ const (
 	// ReasonWrongCertificate says that the authority returned what nobody asked for.
 	ReasonWrongCertificate = "WrongCertificate"
 )
+
+// Outage reports whether a pod that waits for a reason waits for the mesh. Whoever makes
+// pods could otherwise have the mesh look bad.
+func Outage(reason string) bool {
+	switch reason {
+	case ReasonNoIssuer, ReasonPodUnreadable, ReasonAuthorityUnavailable, ReasonAuthorityRefused, ReasonWrongCertificate:
+		return true
+	default:
+		return false
+	}
+}
 
 // DeniedError says that a request can never become right.
 type DeniedError struct {

@@ -147,6 +147,11 @@ func ReadPodCertificates(mapper meta.RESTMapper) (bool, error) {
 	return true, nil
 }
 
+// HasTrustBundles reports whether the cluster distributes roots to pods.
+func HasTrustBundles(mapper meta.RESTMapper) (bool, error) {
+	return Served(mapper, certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"))
+}
+
 // Served reports whether the cluster has a kind.
 func Served(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) {
 	_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
