@@ -9,10 +9,12 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -24,7 +26,7 @@ import (
 // reported wakes the MeshRevision, by object name, whose proxies told something new.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, reported <-chan event.GenericEvent) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("revision").For(&operatorv1alpha1.MeshRevision{}).
-		Watches(&operatorv1alpha1.Mesh{}, handler.EnqueueRequestsFromMapFunc(r.ofMesh)).
+		Watches(&operatorv1alpha1.Mesh{}, handler.EnqueueRequestsFromMapFunc(r.ofMesh), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabels(operatorv1alpha1.LabelInjectedBy, operatorv1alpha1.LabelInjectedRevision))).
 		WatchesRawSource(source.Channel(reported, &handler.EnqueueRequestForObject{}))
 	for _, kind := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{}, &discoveryv1.EndpointSlice{}} {
