@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -123,12 +122,12 @@ func (e *egressObject) readSources() {
 func (e *egressObject) readRanges() {
 	r := &e.remarks
 	for _, word := range e.Spec.IPAddresses {
-		p, err := netip.ParsePrefix(word)
-		if err != nil || p.Addr().Is4In6() {
+		p, ok := parseRange(word)
+		if !ok {
 			r.partly(ReasonInvalidRange, codeEgressRange, "%.64q is no range of addresses in CIDR form: it is left out", word)
 			continue
 		}
-		e.ranges = append(e.ranges, p.Masked())
+		e.ranges = append(e.ranges, p)
 	}
 	switch {
 	case len(e.Spec.IPAddresses) == 0:
@@ -288,12 +287,6 @@ func egressKind(protocol string) (kind ir.EgressKind, serverFirst, ok bool) {
 	default:
 		return "", false, false
 	}
-}
-
-// validHost reports whether a name is a host's, possibly with a wildcard for its beginning.
-func validHost(n string) bool {
-	host := regexp.MustCompile(`^(?:\*|(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)$`)
-	return len(n) <= 253 && host.MatchString(n)
 }
 
 // names are the hosts, or server names, of an object. For TLS none is any.

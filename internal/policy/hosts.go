@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/openservicemesh/osm-operator/internal/mesh"
@@ -45,4 +46,28 @@ func serviceOf(host string) (mesh.Key, bool) {
 		return mesh.Key{}, false
 	}
 	return mesh.Key{Namespace: namespace, Name: service}, true
+}
+
+// validHost reports whether a name is a host's, possibly with a wildcard for its beginning.
+func validHost(n string) bool {
+	if n == "*" {
+		return true
+	}
+	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' }
+	for label := range strings.SplitSeq(strings.TrimPrefix(n, "*."), ".") {
+		if label == "" || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, odd) {
+			return false
+		}
+	}
+	return len(n) <= 253
+}
+
+// parseRange reads a range of addresses in CIDR form. One of IPv4 in the form of IPv6
+// is none: nothing comes from there.
+func parseRange(word string) (netip.Prefix, bool) {
+	p, err := netip.ParsePrefix(word)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, false
+	}
+	return p.Masked(), true
 }

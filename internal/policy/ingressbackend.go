@@ -72,12 +72,12 @@ func (c *Compiler) readIngressSources(i *ingressObject) {
 	for _, s := range i.Spec.Sources {
 		switch s.Kind {
 		case "IPRange":
-			p, err := netip.ParsePrefix(s.Name)
-			if err != nil || p.Addr().Is4In6() {
+			p, ok := parseRange(s.Name)
+			if !ok {
 				r.ignored(ReasonInvalidRange, "", "%.64q is no range of addresses in CIDR form", s.Name)
 				continue
 			}
-			i.sources = append(i.sources, p.Masked())
+			i.sources = append(i.sources, p)
 		case "Service":
 			key := mesh.Key{Namespace: s.Namespace, Name: s.Name}
 			c.gateways[key] = struct{}{}
