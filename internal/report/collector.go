@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
 )
@@ -228,8 +227,7 @@ func (c *Collector) take(into *reading, batch *reportpb.Batch) bool {
 	if batch.GetMore() {
 		return false
 	}
-	first := !into.heard
-	same := slices.EqualFunc(into.waiting, batch.GetWaiting(), func(a, b *reportpb.Waiting) bool { return proto.Equal(a, b) })
+	first, same := !into.heard, sameWaiting(into.waiting, batch.GetWaiting())
 	into.heard, into.waiting = true, batch.GetWaiting()
 	return first || !same || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
 }

@@ -61,14 +61,17 @@ func (s *Store) SetWaiting(pods map[string]int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	same := slices.EqualFunc(s.waiting, next, func(a, b *reportpb.Waiting) bool { return proto.Equal(a, b) })
-	if same {
+	if sameWaiting(s.waiting, next) {
 		return
 	}
 	s.waiting = next
 	for w := range s.watchers {
 		w.rouse()
 	}
+}
+
+func sameWaiting(a, b []*reportpb.Waiting) bool {
+	return slices.EqualFunc(a, b, func(a, b *reportpb.Waiting) bool { return proto.Equal(a, b) })
 }
 
 // waits returns what pods wait for.

@@ -109,11 +109,7 @@ func gateways(in *ir.Ingress) *rbacconfigv3.RBAC {
 		}))
 	}
 	if t := in.TLS; t != nil && !t.NoCertificate && !t.AnyName {
-		all = append(all, oneOf(t.Names, func(n string) *rbacconfigv3.Principal {
-			return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Authenticated_{
-				Authenticated: &rbacconfigv3.Principal_Authenticated{PrincipalName: exact(n)},
-			}}
-		}))
+		all = append(all, oneOf(t.Names, func(n string) *rbacconfigv3.Principal { return authenticated(exact(n)) }))
 	}
 	out := &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW}
 	if !slices.Contains(all, nil) {

@@ -42,13 +42,18 @@ func (p *parts) allow(policy string, who ir.Principals) *rbacv3.RBAC {
 func (p *parts) grant(rules *rbacv3.RBAC, policy string, who ir.Principals, permitted *rbacv3.Permission) {
 	var principals []*rbacv3.Principal
 	for _, n := range p.names(who) {
-		principals = append(principals, &rbacv3.Principal{Identifier: &rbacv3.Principal_Authenticated_{
-			Authenticated: &rbacv3.Principal_Authenticated{PrincipalName: n},
-		}})
+		principals = append(principals, authenticated(n))
 	}
 	if len(principals) > 0 {
 		rules.Policies[policy] = &rbacv3.Policy{Permissions: []*rbacv3.Permission{permitted}, Principals: principals}
 	}
+}
+
+// authenticated is whoever has a certificate with a name.
+func authenticated(n *matcherv3.StringMatcher) *rbacv3.Principal {
+	return &rbacv3.Principal{Identifier: &rbacv3.Principal_Authenticated_{
+		Authenticated: &rbacv3.Principal_Authenticated{PrincipalName: n},
+	}}
 }
 
 // requests permits those that match: all that is said must hold.
