@@ -56,11 +56,12 @@ is_local() {
   [ -z "${KUBECONFIG:-}" ] || [ "$KUBECONFIG" = "$(cluster_verb kubeconfig --name "$OSM_CLUSTER" 2>/dev/null)" ]
 }
 
-# use_cluster makes sure that there is a cluster and that KUBECONFIG names it. Where
-# KUBECONFIG is set already, nothing is built or started.
+# use_cluster makes sure that there is a cluster and that KUBECONFIG names it; its
+# arguments are flags for one that has to be started. Where KUBECONFIG is set already,
+# nothing is built or started.
 use_cluster() {
   is_local || return 0
-  cluster_verb up --name "$OSM_CLUSTER" >&2
+  cluster_verb up --name "$OSM_CLUSTER" "$@" >&2
   KUBECONFIG=$(cluster_verb kubeconfig --name "$OSM_CLUSTER")
   export KUBECONFIG
 }

@@ -115,14 +115,8 @@ e2e_tokens() (
   fi
   unset KUBECONFIG
   export OSM_CLUSTER=$OSM_CLUSTER-tokens
-  cluster_verb up --name "$OSM_CLUSTER" --feature-gates PodCertificateRequest=false,ClusterTrustBundle=false,ClusterTrustBundleProjection=false >&2
-  # shellcheck disable=SC2329 # the trap calls it
-  down() {
-    cluster_verb down --name "$OSM_CLUSTER"
-    cluster_verb verify-clean --name "$OSM_CLUSTER"
-  }
-  trap down EXIT
-  use_cluster
+  trap 'hack/cluster.sh down' EXIT
+  use_cluster --feature-gates PodCertificateRequest=false,ClusterTrustBundle=false,ClusterTrustBundleProjection=false
   use_kubectl
   hack/images.sh load
   say "end-to-end tests without pod certificates"
