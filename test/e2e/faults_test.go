@@ -30,6 +30,24 @@ func conditionOf(ctx context.Context, ns, name, kind string) string {
 	return ""
 }
 
+// echoes are the servers that underLoad calls.
+func echoes(ns string) []workload {
+	return []workload{
+		{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}},
+		{namespace: ns, name: "grpc", args: []string{"grpc-echo", "-addr", ":9000"}, ports: []string{"grpc:9000:grpc"}},
+	}
+}
+
+// restartable are the same, two of each, that exit the moment they are told to.
+func restartable(ns string) []workload {
+	servers := echoes(ns)
+	for i, port := range []int{8080, 9000} {
+		servers[i].replicas, servers[i].probe = 2, tcpReadiness(port)
+		servers[i].args = append(servers[i].args, "-exit-at-once")
+	}
+	return servers
+}
+
 // underLoad starts loads of several kinds, runs what is to be survived, and counts.
 func underLoad(ctx context.Context, t *testing.T, ns string, fault func()) {
 	t.Helper()
@@ -68,10 +86,7 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 	ctx := deadline(t, 6*time.Minute)
 	const ns = "e2e-restart"
 	namespace(ctx, t, ns, true)
-	servers := []workload{
-		{namespace: ns, name: "server", replicas: 2, args: []string{"http-echo", "-addr", ":8080", "-exit-at-once"}, ports: []string{"http:8080"}, probe: tcpReadiness(8080)},
-		{namespace: ns, name: "grpc", replicas: 2, args: []string{"grpc-echo", "-addr", ":9000", "-exit-at-once"}, ports: []string{"grpc:9000:grpc"}, probe: tcpReadiness(9000)},
-	}
+	servers := restartable(ns)
 	running(ctx, t, servers...)
 	underLoad(ctx, t, ns, func() {
 		for _, w := range servers {

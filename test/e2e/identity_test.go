@@ -20,10 +20,7 @@ func TestWorkloadIdentityChanges(t *testing.T) {
 	ctx := deadline(t, 8*time.Minute)
 	const ns = "e2e-identity"
 	namespace(ctx, t, ns, true)
-	servers := []workload{
-		{namespace: ns, name: "server", replicas: 2, args: []string{"http-echo", "-addr", ":8080", "-exit-at-once"}, ports: []string{"http:8080"}, probe: tcpReadiness(8080)},
-		{namespace: ns, name: "grpc", replicas: 2, args: []string{"grpc-echo", "-addr", ":9000", "-exit-at-once"}, ports: []string{"grpc:9000:grpc"}, probe: tcpReadiness(9000)},
-	}
+	servers := restartable(ns)
 	running(ctx, t, servers...)
 	byToken := func(ctx context.Context) bool {
 		pods, err := shared.Pods(ctx, ns, "server")

@@ -29,10 +29,7 @@ func TestDriftIsRepaired(t *testing.T) {
 	ctx := deadline(t, 6*time.Minute)
 	const ns = "e2e-drift"
 	namespace(ctx, t, ns, true)
-	running(ctx, t,
-		workload{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}},
-		workload{namespace: ns, name: "grpc", args: []string{"grpc-echo", "-addr", ":9000"}, ports: []string{"grpc:9000:grpc"}},
-	)
+	running(ctx, t, echoes(ns)...)
 	name := controlPlaneName(ctx, t)
 	in := func(namespace, name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: namespace, Name: name}
@@ -163,10 +160,7 @@ func TestOperatorRestartsUnderLoad(t *testing.T) {
 	ctx := deadline(t, 5*time.Minute)
 	const ns = "e2e-operator"
 	namespace(ctx, t, ns, true)
-	running(ctx, t,
-		workload{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}},
-		workload{namespace: ns, name: "grpc", args: []string{"grpc-echo", "-addr", ":9000"}, ports: []string{"grpc:9000:grpc"}},
-	)
+	running(ctx, t, echoes(ns)...)
 	underLoad(ctx, t, ns, func() {
 		must(t, shared.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace("osm-operator-system"), client.GracePeriodSeconds(0)))
 		must(t, shared.Deployment(ctx, "osm-operator-system", "osm-operator"))
