@@ -267,6 +267,7 @@ func TestAnAPIServerThatIsAway(t *testing.T) {
 		k.lose(&corev1.Pod{}, errors.New("connection refused"))
 		run(t, k, s)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if k.asked[nameOf(&corev1.Pod{})] < 5 || s.count() != 0 {
 			t.Errorf("asked %d times, %d models", k.asked[nameOf(&corev1.Pod{})], s.count())
 		}

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ const trustDomain = identity.TrustDomain("cluster.local")
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	next int64
+	last atomic.Int64 // serial number
 }
 
 func newAuthority(tb testing.TB) *authority {
@@ -32,7 +33,9 @@ func newAuthority(tb testing.TB) *authority {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	return &authority{cert: sign(tb, template, template, key, key), key: key, next: 1}
+	a := &authority{cert: sign(tb, template, template, key, key), key: key}
+	a.last.Store(1)
+	return a
 }
 
 func newKey(tb testing.TB) *ecdsa.PrivateKey {
@@ -67,9 +70,8 @@ func (a *authority) pool() *x509.CertPool {
 // are made to the template before it is signed.
 func (a *authority) leaf(tb testing.TB, podUID string, uris []string, changes ...func(*x509.Certificate)) tls.Certificate {
 	tb.Helper()
-	a.next++
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.next), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(a.last.Add(1)), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
