@@ -30,7 +30,8 @@ type ControlPlane struct {
 	// Observed says that the Deployment's controller has seen its newest spec; the
 	// counts speak of an older one otherwise.
 	Observed bool
-	// Wanted, Updated, Total and Available count pods.
+	// Wanted, Updated, Total and Available count pods; those that end are in Total where
+	// the cluster counts them (Kubernetes 1.35).
 	Wanted, Updated, Total, Available int32
 	// Stuck is why the roll-out does not go on, empty if it does.
 	Stuck string
@@ -61,6 +62,11 @@ func ReadControlPlane(ctx context.Context, r client.Reader, key client.ObjectKey
 	}
 	if d.Spec.Replicas != nil {
 		c.Wanted = *d.Spec.Replicas
+	}
+	// One that ends still answers those that are connected to it, such as the API server,
+	// in the old way.
+	if ending := d.Status.TerminatingReplicas; ending != nil {
+		c.Total += *ending
 	}
 	for _, condition := range d.Status.Conditions {
 		failing := condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse ||
