@@ -43,12 +43,13 @@ func (s *stream) answered(k kind, refusal *status.Status) *NACK {
 
 // refused keeps a resource that was rejected alone from being sent again. Of several,
 // Envoy may have taken some: each is sent once more, alone, until all are known. That
-// a resource is gone cannot be rejected. The caller holds mu.
+// a resource is gone cannot be rejected, nor what the proxy no longer asks for. The
+// caller holds mu.
 func (s *stream) refused(k kind, f *flight) {
 	b := &s.subs[k]
 	var suspects []sent
 	for _, r := range f.sent {
-		if !r.after.is(absent) {
+		if !r.after.is(absent) && b.wants(r.name) {
 			suspects = append(suspects, r)
 		}
 	}

@@ -332,7 +332,7 @@ func (m *model) check(rt *rapid.T, p *proxy) {
 	}
 	for _, state := range m.h.server.Proxies() {
 		if state.PodUID == p.uid && (state.Rejected != nil) != rejecting {
-			rt.Errorf("%s rejects something: %t, the server says %+v", p.uid, rejecting, state)
+			rt.Errorf("%s rejects something: %t, the server says %+v: %+v", p.uid, rejecting, state, state.Rejected)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (s *stream) fill(k kind, f *flight, response *discoveryv3.DeltaDiscoveryRes
 	for len(b.suspects) > 0 {
 		name := b.suspects[0]
 		b.suspects = b.suspects[1:]
-		if s.put(k, name, f, response, overdue) > 0 {
+		if b.wants(name) && s.put(k, name, f, response, overdue) > 0 {
 			return b.due()
 		}
 	}
@@ -112,6 +112,10 @@ func (s *stream) candidates(k kind) []string {
 		names = map[string]struct{}{}
 	}
 	for name := range b.has {
+		names[name] = struct{}{}
+	}
+	// What the proxy never took may be gone: then it no longer rejects anything.
+	for name := range b.rejected {
 		names[name] = struct{}{}
 	}
 	if b.wildcard {

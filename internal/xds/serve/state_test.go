@@ -89,6 +89,27 @@ func TestProxies(t *testing.T) {
 	}
 }
 
+// A new listener that the proxy rejects, and that its next class does not have, is
+// no longer rejected.
+func TestRejectedResourceThatGoes(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.cache.SetClass("a", set(t, cluster(t, "one", "1", "")))
+	h.cache.SetClass("b", set(t, cluster(t, "one", "1", "")))
+	c := follow(t, h, h.pod("1", "a"), nil)
+	h.cache.SetClass("a", set(t, cluster(t, "one", "1", ""), listener("new", "bad")))
+	c.nack(c.want(t, "LDS +new"), "no")
+	c.quiet(t)
+	if got := h.server.Proxies(); got[0].Rejected == nil {
+		t.Fatalf("before it goes: %+v, want something rejected", got)
+	}
+	h.cache.Move("1", "b")
+	c.quiet(t)
+	if got := h.server.Proxies(); got[0].Rejected != nil || !got[0].InSync {
+		t.Errorf("after it went: %+v, want nothing rejected", got)
+	}
+}
+
 func TestWatchingProxies(t *testing.T) {
 	t.Parallel()
 	h := start(t)
