@@ -86,9 +86,12 @@ func ingressSource(s policyv1alpha1.IngressSourceSpec) error {
 	return nil
 }
 
-func upstreamTrafficSetting(o *policyv1alpha1.UpstreamTrafficSetting) []string {
-	if !strings.Contains(o.Spec.Host, ".") {
-		return []string{fmt.Sprintf("spec.host %q has no dot: give the full host name of the service, such as name.namespace.svc.cluster.local", o.Spec.Host)}
+func upstreamTrafficSetting(o *policyv1alpha1.UpstreamTrafficSetting) error {
+	var errs []error
+	for i, r := range o.Spec.HTTPRoutes {
+		if err := regex(r.Path); err != nil {
+			errs = append(errs, fmt.Errorf("spec.httpRoutes[%d].path: %w", i, err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

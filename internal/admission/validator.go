@@ -59,7 +59,7 @@ func checks() map[string]check {
 		"Egress":         decoded(func(o *policyv1alpha1.Egress) ([]string, error) { return nil, egress(o) }),
 		"IngressBackend": decoded(func(o *policyv1alpha1.IngressBackend) ([]string, error) { return nil, ingressBackend(o) }),
 		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) {
-			return upstreamTrafficSetting(o), nil
+			return nil, upstreamTrafficSetting(o)
 		}),
 	}
 }

@@ -154,14 +154,3 @@ type Retry struct {
 	// BackoffBase is the first wait, BackoffMax the longest; 0 is 25 ms, and ten times the base.
 	BackoffBase, BackoffMax time.Duration
 }
-
-// LocalRateLimit bounds a rate at one proxy.
-type LocalRateLimit struct {
-	// Requests in each Interval, and Burst on top at once.
-	Requests uint32
-	Burst    uint32
-	Interval time.Duration
-	// Status is the answer over the bound; 0 is 429. Headers are added to it.
-	Status  uint32
-	Headers []Header
-}

@@ -89,17 +89,39 @@ type InboundPort struct {
 	Protocol Protocol
 	// Service is the first service of this port, for names and metrics.
 	Service ServicePort
-	// Hosts, for HTTP, are hosts of the services behind this port, without port;
-	// nil is any host.
-	Hosts []string
 	// Allow says who may connect. For HTTP the routes say who may request on top.
 	Allow Principals
+	// Bounds hold for connections by any server name, and for requests to any host, but
+	// those of Apart.
+	Bounds InboundBounds
 	// Routes, for HTTP, are tried in order; a request that matches none is answered 404.
 	Routes []InboundRoute
+	// Apart are services behind the port for which other bounds hold. Their routes are
+	// like Routes, but for what bounds them.
+	Apart []InboundService
 	// Ingress are gateways outside the mesh that may send requests to the port, one in
 	// clear and one by TLS at most.
 	Ingress []Ingress
 	// Websocket and other upgrades are always let through.
+}
+
+// InboundBounds bound the rates at a port, those of gateways excepted; nil is no bound.
+type InboundBounds struct {
+	Connections *Rate
+	// Requests are those that the routes allow; a route may have a bound of its own in
+	// place of it.
+	Requests *LocalRateLimit
+}
+
+// InboundService are the connections and the requests to one of several services.
+type InboundService struct {
+	// ServerName is what its callers ask for; empty where they ask for another service,
+	// of which this one takes a share.
+	ServerName string
+	// Hosts, for HTTP, are its hosts without port, some with a leading "*.".
+	Hosts  []string
+	Bounds InboundBounds
+	Routes []InboundRoute
 }
 
 // InboundRoute says who may send which requests. Several routes that match one
@@ -115,7 +137,8 @@ type InboundRoute struct {
 	Also []Grant
 	// Timeout bounds the whole request; 0 is no bound.
 	Timeout time.Duration
-	// RateLimit bounds the rate at this proxy; nil is no bound.
+	// RateLimit bounds the rate at this proxy, in place of what bounds the port; nil is
+	// no bound of its own.
 	RateLimit *LocalRateLimit
 }
 
@@ -195,9 +218,4 @@ type EndpointSet struct {
 	// Passthrough adds the way to wherever a connection was made to. A translator
 	// sets it on sets of its own, where addresses that no endpoint has must pass.
 	Passthrough bool
-}
-
-// Limits bound what one proxy has under way to a cluster; nil is no bound.
-type Limits struct {
-	MaxConnections, MaxPendingRequests, MaxRequests, MaxRetries, MaxRequestsPerConnection *uint32
 }

@@ -27,7 +27,9 @@ type Compiler struct {
 	targets   *targets
 	splits    *splits
 	retries   map[identity.ServiceAccount]map[mesh.Key]*retry
-	limits    map[mesh.Key]limits
+	// settings are by their own keys, upstreams those that are followed, by Service.
+	settings  map[mesh.Key]*setting
+	upstreams map[mesh.Key]*setting
 	egress    map[identity.ServiceAccount][]*ir.EgressPort
 	ingress   map[ingressKey]*ingressBackend
 	gateways  map[mesh.Key]struct{}
@@ -62,7 +64,7 @@ func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c.compileTargets()
 	c.compileSplits()
 	c.compileRetries()
-	c.compileLimits()
+	c.compileSettings()
 	c.compileEgresses()
 	c.compileIngress()
 	return c
@@ -120,7 +122,7 @@ func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy {
 
 // Report returns what is to be said of each policy object, sorted by kind and key.
 func (c *Compiler) Report() []ObjectReport {
-	out := slices.Concat(c.reports, c.ingressReports(), c.portConflicts())
+	out := slices.Concat(c.reports, c.ingressReports(), c.settingReports(), c.portConflicts())
 	slices.SortFunc(out, func(a, b ObjectReport) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), mesh.CompareKeys(a.Key, b.Key))
 	})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
@@ -242,7 +241,10 @@ func (c *Compiler) cluster(v *view, r reach, key clusterKey) *ir.Cluster {
 	}
 	p, _ := s.Port(key.port)
 	enforced := !c.model.Settings.Permissive
-	bounds := c.limits[key.service]
+	var bounds limits
+	if u := c.upstreams[key.service]; u != nil {
+		bounds = u.bounds
+	}
 	return keep(c.now.clusters, c.before.clusters, key, &ir.Cluster{
 		Name: clusterName(s, p, key),
 		Endpoints: []ir.EndpointSet{{
@@ -260,12 +262,6 @@ func (c *Compiler) cluster(v *view, r reach, key clusterKey) *ir.Cluster {
 		ConnectTimeout:      bounds.connectTimeout,
 		Limits:              bounds.limits,
 	})
-}
-
-// limits bound what callers have under way to a Service.
-type limits struct {
-	connectTimeout time.Duration
-	limits         *ir.Limits
 }
 
 // clusterName names a cluster as Open Service Mesh did, by the pods' port. Where that

@@ -125,13 +125,44 @@ func (m maker) policies(f *meshtest.Facts) {
 	for i := range m.number("retries", 2) {
 		meshtest.Put(&p.Retries, m.meta(fmt.Sprint("retry-", i)), m.retry())
 	}
-	for i := range m.number("settings", 2) {
+	for i := range m.number("settings", 4) {
 		meta := m.meta(fmt.Sprint("setting-", i))
-		n := uint32(m.number("connections", 9))
-		meshtest.Put(&p.UpstreamTrafficSettings, meta, policyv1alpha1.UpstreamTrafficSettingSpec{
-			Host:               m.service("host") + "." + meta.Namespace + ".svc.cluster.local",
-			ConnectionSettings: &policyv1alpha1.ConnectionSettingsSpec{TCP: &policyv1alpha1.TCPConnectionSettings{MaxConnections: &n}},
+		meshtest.Put(&p.UpstreamTrafficSettings, meta, m.setting(meta.Namespace))
+	}
+}
+
+func (m maker) setting(namespace string) policyv1alpha1.UpstreamTrafficSettingSpec {
+	n := int64(m.number("connections", 9))
+	if m.hostile {
+		n = rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1, 1)).Draw(m.rt, "hostile number")
+	}
+	out := policyv1alpha1.UpstreamTrafficSettingSpec{
+		Host: m.one("service of a host", "s0", "s1", "headless", "external", "gone") + "." + namespace + ".svc.cluster.local",
+		ConnectionSettings: &policyv1alpha1.ConnectionSettingsSpec{
+			TCP: &policyv1alpha1.TCPConnectionSettings{MaxConnections: &n, ConnectTimeout: new(policyv1alpha1.Duration(m.one("connect timeout", "1s", "-1s", "soon")))},
+		},
+	}
+	if m.number("rate limit", 1) == 0 {
+		out.RateLimit = &policyv1alpha1.RateLimitSpec{Local: &policyv1alpha1.LocalRateLimitSpec{}}
+		if m.number("rate of connections", 1) == 0 {
+			out.RateLimit.Local.TCP = &policyv1alpha1.TCPLocalRateLimitSpec{Connections: n, Unit: m.one("unit", "second", "minute", "hour"), Burst: n}
+		}
+		if m.number("rate of requests", 1) == 0 {
+			out.RateLimit.Local.HTTP = m.rate(n)
+		}
+	}
+	for range m.number("paths of a setting", 2) {
+		out.HTTPRoutes = append(out.HTTPRoutes, policyv1alpha1.HTTPRouteSpec{
+			Path: m.one("path of a setting", ".*", "/a", "/a/.*", "/[ab]/.*"), RateLimit: &policyv1alpha1.HTTPPerRouteRateLimitSpec{Local: m.rate(n + 1)},
 		})
+	}
+	return out
+}
+
+func (m maker) rate(n int64) *policyv1alpha1.HTTPLocalRateLimitSpec {
+	return &policyv1alpha1.HTTPLocalRateLimitSpec{
+		Requests: n, Unit: m.one("unit", "second", "minute", "hour"), Burst: n, ResponseStatusCode: rapid.SampledFrom([]int64{0, 503, 430, 200}).Draw(m.rt, "status"),
+		ResponseHeadersToAdd: []policyv1alpha1.HTTPHeaderValue{{Name: m.one("header of an answer", "x-slow"), Value: m.one("value of an answer", "1")}},
 	}
 }
 
@@ -218,7 +249,10 @@ func (m maker) split() splitv1alpha4.TrafficSplitSpec {
 }
 
 func (m maker) retry() policyv1alpha1.RetrySpec {
-	n := uint32(m.number("retries of a retry", 3))
+	n := int64(m.number("retries of a retry", 3))
+	if m.hostile {
+		n = rapid.Int64().Draw(m.rt, "hostile retries")
+	}
 	return policyv1alpha1.RetrySpec{
 		Source: policyv1alpha1.RetrySrcDstSpec{Kind: "ServiceAccount", Namespace: m.namespace("source of a retry"), Name: m.account("account of a retry")},
 		Destinations: []policyv1alpha1.RetrySrcDstSpec{
@@ -226,7 +260,7 @@ func (m maker) retry() policyv1alpha1.RetrySpec {
 		},
 		RetryPolicy: policyv1alpha1.RetryPolicySpec{
 			RetryOn: m.one("retry on", "5xx", "reset, 5xx", "never"), NumRetries: &n,
-			PerTryTimeout: &metav1.Duration{Duration: time.Duration(m.number("per try", 2)-1) * time.Second},
+			PerTryTimeout: new(policyv1alpha1.Duration(m.one("per try", "1s", "0s", "-1s"))),
 		},
 	}
 }

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	kindEgress                 = "Egress"
-	kindUpstreamTrafficSetting = "UpstreamTrafficSetting"
+	kindEgress = "Egress"
 
 	// Groups of references, which hold the version as well.
 	groupOfRoutes   = "specs.smi-spec.io/v1alpha4"
@@ -174,16 +173,15 @@ func (c *Compiler) limitEgress(e *egressObject, group string) {
 // boundEgress bounds what is under way. Without the bounds nothing may be called.
 func (c *Compiler) boundEgress(e *egressObject, setting string) {
 	key := mesh.Key{Namespace: e.Namespace, Name: setting}
-	o := c.model.Policies.UpstreamTrafficSettings[key]
-	if o == nil {
+	u := c.settings[key]
+	if u == nil {
 		e.remarks.missing(ReasonSettingNotFound, "", "UpstreamTrafficSetting %s does not exist", setting)
 		e.remarks.ignored(ReasonSettingNotFound, "", "UpstreamTrafficSetting %s does not exist: without it nothing may be called", setting)
 		return
 	}
-	// No Service has a slash in its name.
-	bounds := c.compileLimit(mesh.Key{Namespace: key.Namespace, Name: "/" + key.Name}, o.Spec.ConnectionSettings)
-	if bounds != (limits{}) {
-		e.upstream = ir.EgressUpstream{Name: key.String(), ConnectTimeout: bounds.connectTimeout, Limits: bounds.limits}
+	u.egress = true
+	if u.bounds != (limits{}) {
+		e.upstream = ir.EgressUpstream{Name: key.String(), ConnectTimeout: u.bounds.connectTimeout, Limits: u.bounds.limits}
 	}
 }
 

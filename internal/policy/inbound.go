@@ -21,7 +21,11 @@ const (
 // Services disagree about what is spoken on a port, the first by name is believed.
 func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*ingressBackend{}
+	services := map[uint16][]mesh.Key{}
 	c.eachPort(class, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
+		if !slices.Contains(services[target], s.Key) {
+			services[target] = append(services[target], s.Key)
+		}
 		if b := c.ingress[ingressKey{s.Key, target}]; b != nil && !slices.Contains(gates[target], b) {
 			gates[target] = append(gates[target], b)
 		}
@@ -36,14 +40,12 @@ func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 		if !c.model.Settings.Permissive {
 			port.Allow = c.mayConnect(class.ServiceAccount, target)
 		}
-		if port.Protocol == ir.HTTP {
-			port.Routes = c.inboundRoutes(class.ServiceAccount)
-		}
 		ports[target] = port
 	})
 	out := make([]ir.InboundPort, 0, len(ports))
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
 		port := ports[number]
+		c.bound(&port, services[number], c.inboundRoutes(class.ServiceAccount))
 		port.Ingress = gateways(gates[number])
 		out = append(out, port)
 	}
@@ -96,27 +98,29 @@ func principals(accounts []identity.ServiceAccount) ir.Principals {
 
 // inboundRoutes says who may send which requests to a ServiceAccount's pods, on all of
 // their ports alike.
-func (c *Compiler) inboundRoutes(account identity.ServiceAccount) []ir.InboundRoute {
+func (c *Compiler) inboundRoutes(account identity.ServiceAccount) *routeTable {
 	if c.model.Settings.Permissive {
-		return permissiveRoutes()
+		return &routeTable{routes: permissiveRoutes(), whole: true}
 	}
 	if known := c.now.routes[account]; known != nil {
-		return known.routes
+		return known
 	}
 	table := &routeTable{permissions: mergeMatches(c.targets.grants[account])}
 	if old := c.before.routes[account]; old != nil && reflect.DeepEqual(old.permissions, table.permissions) {
 		table = old
 	} else {
-		table.routes = addUp(account, table.permissions)
+		table.routes, table.whole = addUp(account, table.permissions)
 	}
 	c.now.routes[account] = table
-	return table.routes
+	return table
 }
 
 // routeTable is what permissions were made into.
 type routeTable struct {
 	permissions []*permission
 	routes      []ir.InboundRoute
+	// whole says that there is one route, for all requests.
+	whole bool
 }
 
 // permission is one kind of request, and who may send it.
@@ -150,10 +154,11 @@ func mergeMatches(grants []*grant) []*permission {
 }
 
 // addUp makes routes of permissions. A proxy takes the first route that matches, so
-// that each must also let those who may send the request by a later one.
-func addUp(account identity.ServiceAccount, permissions []*permission) []ir.InboundRoute {
+// that each must also let those who may send the request by a later one. Too many
+// become one, the whole.
+func addUp(account identity.ServiceAccount, permissions []*permission) (routes []ir.InboundRoute, whole bool) {
 	if len(permissions) > mostRoutes {
-		return []ir.InboundRoute{anyOf(account, permissions)}
+		return []ir.InboundRoute{anyOf(account, permissions)}, true
 	}
 	out := make([]ir.InboundRoute, 0, len(permissions))
 	grants := 0
@@ -165,11 +170,11 @@ func addUp(account identity.ServiceAccount, permissions []*permission) []ir.Inbo
 			}
 		}
 		if grants += len(r.Also); grants > mostGrants {
-			return []ir.InboundRoute{anyOf(account, permissions)}
+			return []ir.InboundRoute{anyOf(account, permissions)}, true
 		}
 		out = append(out, r)
 	}
-	return out
+	return out, false
 }
 
 // anyOf is one route that asks about all permissions. It allows the same as routes of

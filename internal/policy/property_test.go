@@ -41,14 +41,26 @@ func TestRequestsEndAsThePoliciesSay(t *testing.T) {
 				for _, caller := range callers() {
 					for _, q := range requests() {
 						want := reading{m}.of(caller, class.ServiceAccount, port, q)
-						if got := proxied(caller, port, q); got != want {
-							rt.Fatalf("%s by %s to port %d of %s: %s, want %s", show(q), caller, port.Port, id, got, want)
+						for _, apart := range each(port) {
+							if got := proxied(caller, apart, q); got != want {
+								rt.Fatalf("%s by %s to port %d of %s: %s, want %s", show(q), caller, port.Port, id, got, want)
+							}
 						}
 					}
 				}
 			}
 		}
 	})
+}
+
+// each is a port as it is for each of the services behind it.
+func each(port ir.InboundPort) []ir.InboundPort {
+	out := []ir.InboundPort{port}
+	for _, s := range port.Apart {
+		port.Routes = s.Routes
+		out = append(out, port)
+	}
+	return out
 }
 
 func show(q request) string { return q.method + " " + q.authority + q.path + " x=" + q.x }
@@ -157,13 +169,15 @@ func TestNamesAreUniqueAtAProxy(t *testing.T) {
 					byName[cluster.Name] = cluster
 				}
 			}
-			for _, port := range p.Inbound {
-				names := map[string]bool{}
-				for _, r := range port.Routes {
-					if names[r.Name] {
-						rt.Fatalf("two routes %s", r.Name)
+			for _, all := range p.Inbound {
+				for _, port := range each(all) {
+					names := map[string]bool{}
+					for _, r := range port.Routes {
+						if names[r.Name] {
+							rt.Fatalf("two routes %s", r.Name)
+						}
+						names[r.Name] = true
 					}
-					names[r.Name] = true
 				}
 			}
 		}

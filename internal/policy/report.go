@@ -46,6 +46,13 @@ const (
 	ReasonAnySource = "AnySource"
 	// ReasonInvalidHost says that a host is none and is left out.
 	ReasonInvalidHost = "InvalidHost"
+	// ReasonInvalidDuration says that a time is none and is left out.
+	ReasonInvalidDuration = "InvalidDuration"
+	// ReasonInvalidLimit says that a bound is none and is left out.
+	ReasonInvalidLimit = "InvalidLimit"
+	// ReasonInvalidRateLimit says that a limit of a rate, or a part of it, cannot be read
+	// and is left out.
+	ReasonInvalidRateLimit = "InvalidRateLimit"
 	// ReasonInvalidRange says that a range of addresses is none and is left out.
 	ReasonInvalidRange = "InvalidRange"
 

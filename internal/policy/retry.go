@@ -2,6 +2,7 @@ package policy
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -31,8 +32,9 @@ func retryConditions() []string {
 
 // retry is a Retry for one source; nil is none.
 type retry struct {
-	object mesh.Key
-	policy *ir.Retry
+	object  mesh.Key
+	policy  *ir.Retry
+	remarks *remarks
 }
 
 func (r *retry) key() mesh.Key {
@@ -55,11 +57,14 @@ func (r *retry) ir() *ir.Retry {
 func (c *Compiler) compileRetries() {
 	c.retries = map[identity.ServiceAccount]map[mesh.Key]*retry{}
 	older := mesh.Older[policyv1alpha1.RetrySpec, policyv1alpha1.RetrySpec]
-	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.Retries), older) {
-		var r remarks
-		c.compileRetry(o, &r)
+	all := slices.SortedFunc(maps.Values(c.model.Policies.Retries), older)
+	said := make([]remarks, len(all))
+	for i, o := range all {
+		c.compileRetry(o, &said[i])
+	}
+	for i, o := range all {
 		if c.model.Namespaces[o.Namespace] != nil {
-			c.reports = append(c.reports, r.report("Retry", o.Key, o.UID, o.Generation))
+			c.reports = append(c.reports, said[i].report("Retry", o.Key, o.UID, o.Generation))
 		}
 	}
 }
@@ -92,10 +97,11 @@ func (c *Compiler) compileRetry(o *mesh.Object[policyv1alpha1.RetrySpec], r *rem
 			r.missing(ReasonServiceNotFound, "", "the Service %s does not exist", key)
 		}
 		if first := c.retries[source][key]; first != nil && first.object != o.Key {
-			r.partly(ReasonConflict, "", "Retry %s is for the Service %s already, and is older", first.object, key)
+			r.partly(ReasonConflict, "", "Retry %s is for the Service %s already, and is older: it is followed there", first.object, key)
+			first.remarks.partly(ReasonConflict, "", "Retry %s is for the Service %s too, and is younger: this one is followed there", o.Key, key)
 			continue
 		}
-		c.retries[source][key] = &retry{object: o.Key, policy: policy}
+		c.retries[source][key] = &retry{object: o.Key, policy: policy, remarks: r}
 	}
 }
 
@@ -111,14 +117,16 @@ func retryPolicy(spec policyv1alpha1.RetryPolicySpec, r *remarks) (*ir.Retry, bo
 		}
 	}
 	out := &ir.Retry{On: strings.Join(on, ","), Attempts: retryAttempts, BackoffBase: retryBackoff}
-	if spec.NumRetries != nil {
-		out.Attempts = *spec.NumRetries
+	switch n := spec.NumRetries; {
+	case n == nil:
+	case *n < 0:
+		r.partly(ReasonInvalidLimit, "", "numRetries is %d, but must be 0 at least: it is %d", *n, retryAttempts)
+	default:
+		out.Attempts = uint32(min(*n, math.MaxUint32))
 	}
-	if t := spec.PerTryTimeout; t != nil && t.Duration > 0 {
-		out.PerTry = t.Duration
-	}
-	if t := spec.RetryBackoffBaseInterval; t != nil && t.Duration > 0 {
-		out.BackoffBase = min(t.Duration, time.Hour)
+	out.PerTry = readDuration(r, "perTryTimeout", spec.PerTryTimeout)
+	if base := readDuration(r, "retryBackoffBaseInterval", spec.RetryBackoffBaseInterval); base > 0 {
+		out.BackoffBase = min(base, time.Hour)
 	}
 	out.BackoffMax = retryBackoffMost * out.BackoffBase
 	return out, len(on) > 0

@@ -2,51 +2,189 @@ package policy
 
 import (
 	"maps"
+	"math"
 	"slices"
+	"strings"
+	"time"
 
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// compileLimits reads the connectionSettings of all UpstreamTrafficSettings, the older
-// first: of several for one Service only the first is followed. Rate limits are not
-// followed here yet, and so the kind is not reported.
-func (c *Compiler) compileLimits() {
-	c.limits = map[mesh.Key]limits{}
+const kindUpstreamTrafficSetting = "UpstreamTrafficSetting"
+
+// setting is an UpstreamTrafficSetting that is read.
+type setting struct {
+	*mesh.Object[policyv1alpha1.UpstreamTrafficSettingSpec]
+	remarks remarks
+	// service is the Service that it is for, if its host is one's.
+	service mesh.Key
+	hosts   bool
+	// bounds act at callers, rates at callees.
+	bounds limits
+	rates  rates
+	// egress says that an Egress names it.
+	egress bool
+}
+
+// limits bound what callers have under way to a Service.
+type limits struct {
+	connectTimeout time.Duration
+	limits         *ir.Limits
+}
+
+// compileSettings reads all UpstreamTrafficSettings, the older first: of several for one
+// Service only the first is followed. Those that an Egress names have no Service.
+func (c *Compiler) compileSettings() {
+	c.settings, c.upstreams = map[mesh.Key]*setting{}, map[mesh.Key]*setting{}
 	older := mesh.Older[policyv1alpha1.UpstreamTrafficSettingSpec, policyv1alpha1.UpstreamTrafficSettingSpec]
 	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.UpstreamTrafficSettings), older) {
-		service, ok := serviceOf(o.Spec.Host)
-		if !ok || service.Namespace != o.Namespace {
+		s := &setting{Object: o}
+		c.settings[o.Key] = s
+		s.readHost()
+		c.readConnectionSettings(s)
+		s.readRates()
+		if !s.hosts {
 			continue
 		}
-		if _, taken := c.limits[service]; taken {
+		if first := c.upstreams[s.service]; first != nil {
+			s.remarks.partly(ReasonConflict, "", "UpstreamTrafficSetting %s is for %s already, and is older: it is followed there", first.Key, s.Spec.Host)
+			first.remarks.partly(ReasonConflict, "", "UpstreamTrafficSetting %s is for %s too, and is younger: this one is followed there", o.Key, s.Spec.Host)
 			continue
 		}
-		c.limits[service] = c.compileLimit(service, o.Spec.ConnectionSettings)
+		c.upstreams[s.service] = s
+	}
+	for _, s := range c.upstreams {
+		c.checkSetting(s)
 	}
 }
 
-func (c *Compiler) compileLimit(service mesh.Key, spec *policyv1alpha1.ConnectionSettingsSpec) limits {
-	if spec == nil {
-		return limits{}
+// readHost finds the Service that a setting is for: one of its own namespace.
+func (s *setting) readHost() {
+	host := strings.TrimSuffix(strings.ToLower(s.Spec.Host), ".")
+	service, ok := serviceOf(host)
+	s.service, s.hosts = service, ok && service.Namespace == s.Namespace && validHost(host)
+}
+
+// checkSetting tells what of a setting has nothing to act on.
+func (c *Compiler) checkSetting(s *setting) {
+	service := c.model.Services[s.service]
+	if service == nil || service.ExternalName != "" {
+		s.remarks.missing(ReasonServiceNotFound, "", "the Service %s does not exist", s.service)
+		return
 	}
-	var out limits
-	var bounds ir.Limits
-	if t := spec.TCP; t != nil {
-		bounds.MaxConnections = t.MaxConnections
-		if t.ConnectTimeout != nil {
-			out.connectTimeout = max(0, t.ConnectTimeout.Duration)
+	web := func(p mesh.ServicePort) bool { return protocol(p.Protocol) == ir.HTTP }
+	if (s.rates.requests != nil || len(s.rates.paths) > 0) && !slices.ContainsFunc(service.Ports, web) {
+		s.remarks.partly(ReasonNoEffect, "", "no port of the Service is HTTP: limits of requests have no effect")
+	}
+	if c.model.Settings.Permissive {
+		return
+	}
+	accounts := c.behind(s.service)
+	tooMany := func(a identity.ServiceAccount) bool { return c.inboundRoutes(a).tooMany() }
+	if len(s.rates.paths) > 0 && slices.ContainsFunc(accounts, tooMany) {
+		s.remarks.partly(ReasonNoEffect, "", "httpRoutes: what may be sent to the Service's pods is too much for paths to be told apart: limits of paths have no effect")
+	}
+	for _, p := range s.rates.paths {
+		if !c.routed(accounts, p.path) {
+			s.remarks.partly(ReasonNoEffect, "", "httpRoutes: %.64q is the pathRegex of no match that may be sent to the Service's pods: it has no effect", p.text)
 		}
 	}
-	if h := spec.HTTP; h != nil {
-		bounds.MaxRequests = h.MaxRequests
-		bounds.MaxRequestsPerConnection = h.MaxRequestsPerConnection
-		bounds.MaxPendingRequests = h.MaxPendingRequests
-		bounds.MaxRetries = h.MaxRetries
+}
+
+// behind are the ServiceAccounts of the pods that a Service leads to: its own, and where
+// it is split those of its back ends.
+func (c *Compiler) behind(service mesh.Key) []identity.ServiceAccount {
+	accounts := slices.Clone(c.model.ServiceAccounts[service])
+	if split := c.splits.byRoot[service]; split != nil {
+		for _, b := range split.backends {
+			accounts = append(accounts, c.model.ServiceAccounts[b.service]...)
+		}
 	}
-	if bounds != (ir.Limits{}) {
-		out.limits = keep(c.now.limits, c.before.limits, service, &bounds)
+	return accounts
+}
+
+// routed reports whether a request of a path may be sent to any of these.
+func (c *Compiler) routed(accounts []identity.ServiceAccount, path ir.PathMatch) bool {
+	for _, account := range accounts {
+		for _, g := range c.targets.grants[account] {
+			if slices.ContainsFunc(g.matches, func(m *routeMatch) bool { return m.match.Path == path }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// settingReports tells of each UpstreamTrafficSetting, once it is known which of them
+// Egresses name.
+func (c *Compiler) settingReports() []ObjectReport {
+	var out []ObjectReport
+	for _, s := range c.settings {
+		r := s.remarks
+		switch {
+		case s.egress && (s.Spec.RateLimit != nil || len(s.Spec.HTTPRoutes) > 0) && !s.hosts:
+			r.partly(ReasonNoEffect, "", "rates are limited at the callee, which is outside the mesh: rateLimit and httpRoutes have no effect")
+		case !s.hosts && !s.egress:
+			r.ignored(ReasonInvalidHost, "", "%.64q is not the full host name of a Service of namespace %s, such as name.%s.%s, and no Egress names this object", s.Spec.Host, s.Namespace, s.Namespace, clusterHosts)
+		}
+		out = append(out, r.report(kindUpstreamTrafficSetting, s.Key, s.UID, s.Generation))
 	}
 	return out
+}
+
+// readConnectionSettings reads what is bounded at callers.
+func (c *Compiler) readConnectionSettings(s *setting) {
+	spec := s.Spec.ConnectionSettings
+	if spec == nil {
+		return
+	}
+	var bounds ir.Limits
+	bound := func(field string, n *int64) *uint32 {
+		switch {
+		case n == nil:
+			return nil
+		case *n < 0:
+			s.remarks.partly(ReasonInvalidLimit, "", "%s is %d, but must be 0 at least: it is left out", field, *n)
+			return nil
+		case *n == 0 && field != "maxRetries" && field != "maxRequestsPerConnection":
+			s.remarks.partly(ReasonNoTraffic, "", "%s is 0: next to nothing gets through", field)
+		}
+		return new(uint32(min(*n, math.MaxUint32)))
+	}
+	if t := spec.TCP; t != nil {
+		bounds.MaxConnections = bound("maxConnections", t.MaxConnections)
+		s.bounds.connectTimeout = readDuration(&s.remarks, "connectTimeout", t.ConnectTimeout)
+	}
+	if h := spec.HTTP; h != nil {
+		bounds.MaxRequests = bound("maxRequests", h.MaxRequests)
+		bounds.MaxRequestsPerConnection = bound("maxRequestsPerConnection", h.MaxRequestsPerConnection)
+		bounds.MaxPendingRequests = bound("maxPendingRequests", h.MaxPendingRequests)
+		bounds.MaxRetries = bound("maxRetries", h.MaxRetries)
+	}
+	if bounds != (ir.Limits{}) {
+		s.bounds.limits = keep(c.now.limits, c.before.limits, s.Key, &bounds)
+	}
+}
+
+// longestDuration is more than anybody waits, and less than Envoy can hold.
+const longestDuration = 10 * 365 * 24 * time.Hour
+
+// readDuration reads a time; 0 is that there is none, or none that can be used.
+func readDuration(r *remarks, field string, d *policyv1alpha1.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	out, err := time.ParseDuration(string(*d))
+	switch {
+	case err != nil:
+		r.partly(ReasonInvalidDuration, "", "%s: %.64q is no time with its unit, such as 500ms, 5s or 1m30s: it is left out", field, *d)
+		return 0
+	case out <= 0:
+		r.partly(ReasonInvalidDuration, "", "%s is %s, but must be more than 0: it is left out", field, *d)
+		return 0
+	}
+	return min(out, longestDuration)
 }

@@ -227,16 +227,20 @@ type RetrySrcDstSpec struct {
 type RetryPolicySpec struct {
 	// retryOn is a comma-separated list of Envoy's retry conditions.
 	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
 	RetryOn string `json:"retryOn"`
-	// perTryTimeout bounds each try.
+	// perTryTimeout bounds each try; no bound when absent.
 	// +optional
-	PerTryTimeout *metav1.Duration `json:"perTryTimeout,omitempty"`
+	PerTryTimeout *Duration `json:"perTryTimeout,omitempty"`
 	// numRetries is how often a request is tried again; 1 when absent.
 	// +optional
-	NumRetries *uint32 `json:"numRetries,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	NumRetries *int64 `json:"numRetries,omitempty"`
 	// retryBackoffBaseInterval is the first wait; 25 ms when absent, at most ten times that.
 	// +optional
-	RetryBackoffBaseInterval *metav1.Duration `json:"retryBackoffBaseInterval,omitempty"`
+	RetryBackoffBaseInterval *Duration `json:"retryBackoffBaseInterval,omitempty"`
 }
 
 // RetryList is a list of Retries.

@@ -2,6 +2,13 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+// Duration is a time in Go's form, such as 500ms, 5s or 1m30s. What cannot be read is
+// told in the status of its object.
+//
+// +kubebuilder:validation:MaxLength=64
+// +kubebuilder:validation:XValidation:rule="self.matches('^[+]?(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$')",message="must be a time with its unit, such as 500ms, 5s or 1m30s"
+type Duration string
+
 // UpstreamTrafficSetting bounds the traffic to a service.
 //
 // +kubebuilder:object:root=true
@@ -22,8 +29,12 @@ type UpstreamTrafficSetting struct {
 
 // UpstreamTrafficSettingSpec says what is bounded.
 type UpstreamTrafficSettingSpec struct {
-	// host is the service's full host name.
+	// host is the full host name of a Service of this namespace, such as
+	// store.shop.svc.cluster.local. Where an Egress names this object, it may be any host.
 	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([*]|[-_a-zA-Z0-9]+)([.][-_a-zA-Z0-9]+)+[.]?$')",message="must be a full host name, such as name.namespace.svc.cluster.local"
 	Host string `json:"host"`
 	// connectionSettings bound connections and requests at each caller.
 	// +optional
@@ -34,6 +45,7 @@ type UpstreamTrafficSettingSpec struct {
 	// httpRoutes bound single routes.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1024
 	HTTPRoutes []HTTPRouteSpec `json:"httpRoutes,omitempty"`
 }
 
@@ -51,26 +63,36 @@ type ConnectionSettingsSpec struct {
 type TCPConnectionSettings struct {
 	// maxConnections is the most connections to the service; no limit when absent.
 	// +optional
-	MaxConnections *uint32 `json:"maxConnections,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MaxConnections *int64 `json:"maxConnections,omitempty"`
 	// connectTimeout bounds the making of a connection; 5 s when absent.
 	// +optional
-	ConnectTimeout *metav1.Duration `json:"connectTimeout,omitempty"`
+	ConnectTimeout *Duration `json:"connectTimeout,omitempty"`
 }
 
 // HTTPConnectionSettings bounds requests.
 type HTTPConnectionSettings struct {
 	// maxRequests is the most requests under way; no limit when absent.
 	// +optional
-	MaxRequests *uint32 `json:"maxRequests,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MaxRequests *int64 `json:"maxRequests,omitempty"`
 	// maxRequestsPerConnection is the most requests on one connection; no limit when absent.
 	// +optional
-	MaxRequestsPerConnection *uint32 `json:"maxRequestsPerConnection,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MaxRequestsPerConnection *int64 `json:"maxRequestsPerConnection,omitempty"`
 	// maxPendingRequests is the most requests that wait for a connection; no limit when absent.
 	// +optional
-	MaxPendingRequests *uint32 `json:"maxPendingRequests,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MaxPendingRequests *int64 `json:"maxPendingRequests,omitempty"`
 	// maxRetries is the most retries under way; no limit when absent.
 	// +optional
-	MaxRetries *uint32 `json:"maxRetries,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MaxRetries *int64 `json:"maxRetries,omitempty"`
 }
 
 // RateLimitSpec bounds a rate.
@@ -91,41 +113,51 @@ type LocalRateLimitSpec struct {
 }
 
 // TCPLocalRateLimitSpec bounds new connections.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.connections) && has(self.unit)",message="a rate limit needs connections and unit"
 type TCPLocalRateLimitSpec struct {
 	// connections is the most connections in each unit.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	Connections uint32 `json:"connections"`
+	// +kubebuilder:validation:Maximum=4294967295
+	Connections int64 `json:"connections,omitempty"`
 	// unit is the time that the bound is for.
 	// +optional
 	// +kubebuilder:validation:Enum=second;minute;hour
-	Unit string `json:"unit"`
+	Unit string `json:"unit,omitempty"`
 	// burst is what may come on top at once.
 	// +optional
-	Burst uint32 `json:"burst,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	Burst int64 `json:"burst,omitempty"`
 }
 
 // HTTPLocalRateLimitSpec bounds requests.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.requests) && has(self.unit)",message="a rate limit needs requests and unit"
 type HTTPLocalRateLimitSpec struct {
 	// requests is the most requests in each unit.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	Requests uint32 `json:"requests"`
+	// +kubebuilder:validation:Maximum=4294967295
+	Requests int64 `json:"requests,omitempty"`
 	// unit is the time that the bound is for.
 	// +optional
 	// +kubebuilder:validation:Enum=second;minute;hour
-	Unit string `json:"unit"`
+	Unit string `json:"unit,omitempty"`
 	// burst is what may come on top at once.
 	// +optional
-	Burst uint32 `json:"burst,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	Burst int64 `json:"burst,omitempty"`
 	// responseStatusCode is answered over the bound; 429 when absent.
 	// +optional
-	// +kubebuilder:validation:Minimum=400
-	// +kubebuilder:validation:Maximum=599
-	ResponseStatusCode uint32 `json:"responseStatusCode,omitempty"`
+	// +kubebuilder:validation:Enum=400;401;402;403;404;405;406;407;408;409;410;411;412;413;414;415;416;417;421;422;423;424;426;428;429;431;500;501;502;503;504;505;506;507;508;510;511
+	ResponseStatusCode int64 `json:"responseStatusCode,omitempty"`
 	// responseHeadersToAdd are added to that answer.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
 	ResponseHeadersToAdd []HTTPHeaderValue `json:"responseHeadersToAdd,omitempty"`
 }
 
@@ -133,17 +165,25 @@ type HTTPLocalRateLimitSpec struct {
 type HTTPHeaderValue struct {
 	// name is the header's name.
 	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[-!#$%&'*+.^_|~0-9A-Za-z]+$`
 	Name string `json:"name"`
 	// value is the header's value.
 	// +required
+	// +kubebuilder:validation:MaxLength=4096
 	Value string `json:"value"`
 }
 
 // HTTPRouteSpec bounds one route.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.path) && size(self.path) > 0",message="a route needs a path"
 type HTTPRouteSpec struct {
-	// path is compared with the route's pathRegex as a string.
+	// path is a regular expression for the whole path. It is compared with the pathRegex
+	// of routes; in permissive mode, where there are none, with the path of requests.
 	// +optional
-	Path string `json:"path"`
+	// +kubebuilder:validation:MaxLength=4096
+	Path string `json:"path,omitempty"`
 	// rateLimit bounds the route's rate in place of the service's.
 	// +optional
 	RateLimit *HTTPPerRouteRateLimitSpec `json:"rateLimit,omitempty"`

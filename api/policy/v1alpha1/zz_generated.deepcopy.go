@@ -177,22 +177,22 @@ func (in *HTTPConnectionSettings) DeepCopyInto(out *HTTPConnectionSettings) {
 	*out = *in
 	if in.MaxRequests != nil {
 		in, out := &in.MaxRequests, &out.MaxRequests
-		*out = new(uint32)
+		*out = new(int64)
 		**out = **in
 	}
 	if in.MaxRequestsPerConnection != nil {
 		in, out := &in.MaxRequestsPerConnection, &out.MaxRequestsPerConnection
-		*out = new(uint32)
+		*out = new(int64)
 		**out = **in
 	}
 	if in.MaxPendingRequests != nil {
 		in, out := &in.MaxPendingRequests, &out.MaxPendingRequests
-		*out = new(uint32)
+		*out = new(int64)
 		**out = **in
 	}
 	if in.MaxRetries != nil {
 		in, out := &in.MaxRetries, &out.MaxRetries
-		*out = new(uint32)
+		*out = new(int64)
 		**out = **in
 	}
 }
@@ -536,17 +536,17 @@ func (in *RetryPolicySpec) DeepCopyInto(out *RetryPolicySpec) {
 	*out = *in
 	if in.PerTryTimeout != nil {
 		in, out := &in.PerTryTimeout, &out.PerTryTimeout
-		*out = new(v1.Duration)
+		*out = new(Duration)
 		**out = **in
 	}
 	if in.NumRetries != nil {
 		in, out := &in.NumRetries, &out.NumRetries
-		*out = new(uint32)
+		*out = new(int64)
 		**out = **in
 	}
 	if in.RetryBackoffBaseInterval != nil {
 		in, out := &in.RetryBackoffBaseInterval, &out.RetryBackoffBaseInterval
-		*out = new(v1.Duration)
+		*out = new(Duration)
 		**out = **in
 	}
 }
@@ -603,12 +603,12 @@ func (in *TCPConnectionSettings) DeepCopyInto(out *TCPConnectionSettings) {
 	*out = *in
 	if in.MaxConnections != nil {
 		in, out := &in.MaxConnections, &out.MaxConnections
-		*out = new(uint32)
+		*out = new(int64)
 		**out = **in
 	}
 	if in.ConnectTimeout != nil {
 		in, out := &in.ConnectTimeout, &out.ConnectTimeout
-		*out = new(v1.Duration)
+		*out = new(Duration)
 		**out = **in
 	}
 }

@@ -113,6 +113,7 @@ func cases() map[string]*ir.Proxy {
 		"headless":           headlessCase(false),
 		"headless-and-open":  headlessCase(true),
 		"servers-and-limits": serversAndLimits(),
+		"rate-limits":        rateLimits(),
 		"ingress":            ingressCase(),
 		"egress":             egressCase(false),
 		"egress-and-open":    egressCase(true),
@@ -145,7 +146,6 @@ func enforced() *ir.Proxy {
 		Inbound: []ir.InboundPort{
 			{
 				Port: 8080, Protocol: ir.HTTP, Service: servicePort("shop", "store", 80), Allow: anyone(),
-				Hosts: []string{"store", "store.shop", "Store.shop.svc.cluster.local"},
 				Routes: []ir.InboundRoute{
 					{
 						Name: "buy", Allow: allow(buyer), Timeout: 5 * time.Second,
@@ -250,8 +250,6 @@ func serversAndLimits() *ir.Proxy {
 	c := cluster(s, ir.HTTP, account("shop", "store"))
 	c.ConnectTimeout = time.Second
 	c.Limits = &ir.Limits{MaxConnections: &bound, MaxRetries: new(uint32), MaxRequestsPerConnection: &bound}
-	host := &ir.LocalRateLimit{Requests: 10, Burst: 5, Interval: time.Minute, Status: 503, Headers: []ir.Header{{Name: "X-Why", Value: "slow 1%"}}}
-	own := &ir.LocalRateLimit{Requests: 1, Interval: time.Second}
 	return &ir.Proxy{
 		Class: "servers",
 		Shared: sharedSettings(func(s *ir.Shared) {
@@ -259,12 +257,32 @@ func serversAndLimits() *ir.Proxy {
 			s.Tracing = &ir.Tracing{Address: "jaeger.osm-system.svc.cluster.local", Port: 9411, Endpoint: "/api/v2/spans"}
 			s.ExternalAuthorization = &ir.ExternalAuthorization{Address: "opa.opa.svc.cluster.local", Port: 9191, StatPrefix: "inboundExtAuthz", Timeout: time.Second, FailureModeAllow: true}
 		}),
-		Inbound: []ir.InboundPort{inboundWeb(8080, "store", anyone(),
-			ir.InboundRoute{Name: "a", Allow: anyone(), RateLimit: host, Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: "/a"}}},
-			ir.InboundRoute{Name: "b", Allow: anyone(), RateLimit: host, Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: "/b"}}},
-			ir.InboundRoute{Name: "c", Allow: anyone(), RateLimit: own, Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: "/c"}}},
-			ir.InboundRoute{Name: "d", Allow: anyone()},
-		)},
+		Inbound:  []ir.InboundPort{inboundWeb(8080, "store", anyone(), ir.InboundRoute{Name: "all", Allow: anyone()})},
 		Outbound: []*ir.Destination{web(s, c, "10.96.0.1")},
 	}
+}
+
+// rateLimits bounds a port of one service, one of several services with bounds of their
+// own, and one of bytes.
+func rateLimits() *ir.Proxy {
+	path := func(p string) ir.HTTPMatch {
+		return ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchExact, Value: p}}
+	}
+	host := &ir.LocalRateLimit{Rate: ir.Rate{Number: 10, Burst: 5, Interval: time.Minute}, Status: 503, Headers: []ir.Header{{Name: "X-Why", Value: "slow 1%"}}}
+	own := &ir.LocalRateLimit{Rate: ir.Rate{Number: 1, Interval: time.Second}}
+	connections := &ir.Rate{Number: 100, Interval: time.Hour}
+	routes := func(limit *ir.LocalRateLimit) []ir.InboundRoute {
+		return []ir.InboundRoute{{Name: "a", Allow: anyone(), RateLimit: limit, Match: path("/a")}, {Name: "b", Allow: allow(account("shop", "buyer")), Match: path("/b")}}
+	}
+	one, several := inboundWeb(8080, "store", anyone(), routes(own)...), inboundWeb(8081, "v1", anyone(), routes(nil)...)
+	one.Bounds = ir.InboundBounds{Requests: host, Connections: connections}
+	several.Bounds.Requests = own
+	several.Apart = []ir.InboundService{
+		{ServerName: "v2.shop.svc.cluster.local", Hosts: []string{"v2", "v2.shop"}, Bounds: ir.InboundBounds{Connections: connections}, Routes: routes(nil)},
+		{Hosts: []string{"root", "Root.shop", "v2"}, Bounds: ir.InboundBounds{Requests: host}, Routes: routes(own)},
+	}
+	several.Ingress = []ir.Ingress{{TLS: &ir.IngressTLS{Names: []string{"gate"}}, Routes: []ir.IngressRoute{{Name: "gate"}}}}
+	raw := ir.InboundPort{Port: 9000, Protocol: ir.TCP, Service: servicePort("shop", "raw", 9000), Allow: anyone(), Bounds: ir.InboundBounds{Connections: connections}}
+	raw.Apart = []ir.InboundService{{ServerName: "free.shop.svc.cluster.local"}}
+	return &ir.Proxy{Class: "limits", Shared: sharedSettings(), Inbound: []ir.InboundPort{one, several, raw}}
 }

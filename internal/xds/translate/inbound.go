@@ -1,9 +1,7 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +51,7 @@ func (t *Translator) inbound(p *ir.Proxy, out *resource.Set) error {
 	t.parts.inbound.addTo(out)
 	listener := t.parts.inboundListener(m)
 	for _, port := range p.Inbound {
-		listener.FilterChains = append(listener.FilterChains, t.parts.inboundChain(m, port))
+		listener.FilterChains = append(listener.FilterChains, t.parts.inboundChains(m, port)...)
 		for i := range port.Ingress {
 			listener.FilterChains = append(listener.FilterChains, t.parts.ingressChain(m, port, &port.Ingress[i]))
 			n := name.IngressRoute(port.Port, port.Ingress[i].TLS != nil)
@@ -90,11 +88,23 @@ func (p *parts) inboundListener(m *maker) *listenerv3.Listener {
 	}
 }
 
+// inboundChains take mTLS connections to one port: those that ask for a service whose
+// connections are bounded otherwise by a chain of their own.
+func (p *parts) inboundChains(m *maker, port ir.InboundPort) []*listenerv3.FilterChain {
+	out := []*listenerv3.FilterChain{p.inboundChain(m, port, "", port.Bounds.Connections)}
+	for _, s := range port.Apart {
+		if s.ServerName != "" && (s.Bounds.Connections != nil || port.Bounds.Connections != nil) {
+			out = append(out, p.inboundChain(m, port, s.ServerName, s.Bounds.Connections))
+		}
+	}
+	return out
+}
+
 // inboundChain takes mTLS connections to one port. Its name changes with the set of
 // those who may use the port at all: Envoy then ends what came in by the old chain
 // within its drain time, so that nobody keeps a stream or a connection who may not
 // open it any more.
-func (p *parts) inboundChain(m *maker, port ir.InboundPort) *listenerv3.FilterChain {
+func (p *parts) inboundChain(m *maker, port ir.InboundPort, server string, rate *ir.Rate) *listenerv3.FilterChain {
 	who := port.Allow
 	if port.Protocol == ir.HTTP {
 		who = anyRoute(port)
@@ -105,11 +115,16 @@ func (p *parts) inboundChain(m *maker, port ir.InboundPort) *listenerv3.FilterCh
 			DestinationPort: wrapperspb.UInt32(uint32(port.Port)), TransportProtocol: "tls", ServerNames: meshNames(port),
 		},
 		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
+		Filters:                       m.connectionLimit(rate),
+	}
+	if server != "" {
+		chain.Name += "/" + server
+		chain.FilterChainMatch.ServerNames = []string{server}
 	}
 	if port.Protocol == ir.HTTP {
 		// A request by anyone else in the mesh is answered, with 403 or 404.
 		chain.TransportSocket = p.downstreamTLS(m, p.names(ir.Principals{Any: true}), "h2", "http/1.1")
-		chain.Filters = []*listenerv3.Filter{m.httpChainFilter(p.inboundManager(port))}
+		chain.Filters = append(chain.Filters, m.httpChainFilter(p.inboundManager(port)))
 		return chain
 	}
 	// Names are checked in the handshake already: a filter would wait for the client's
@@ -119,10 +134,9 @@ func (p *parts) inboundChain(m *maker, port ir.InboundPort) *listenerv3.FilterCh
 	proxy := toCluster(p.tcpProxy(inboundStats), local)
 	proxy.MaxDownstreamConnectionDuration = durationpb.New(tcpAge)
 	proxy.MaxDownstreamConnectionDurationJitterPercentage = &typev3.Percent{Value: ageJitter}
-	chain.Filters = []*listenerv3.Filter{
+	chain.Filters = append(chain.Filters,
 		m.networkFilter("envoy.filters.network.rbac", &networkrbacv3.RBAC{StatPrefix: inboundStats + ".", Rules: p.allow("", who)}),
-		m.tcpChainFilter(proxy),
-	}
+		m.tcpChainFilter(proxy))
 	return chain
 }
 
@@ -173,58 +187,77 @@ func (p *parts) makeInboundFilters(m *maker) {
 // inboundTable says who may send which requests. What matches none of the routes is
 // answered 404, whoever asks.
 func (p *parts) inboundTable(m *maker, port ir.InboundPort, n string) *routev3.RouteConfiguration {
-	local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
-	host := &routev3.VirtualHost{Name: n, Domains: []string{"*"}}
-	common := commonLimit(port.Routes)
-	if common != nil {
-		host.TypedPerFilterConfig = map[string]*anypb.Any{rateLimitFilter: m.rateLimit(common)}
-	}
-	if comparesPaths(port.Routes) {
-		host.Routes = append(host.Routes, p.ambiguous())
-	}
-	for i := range port.Routes {
-		host.Routes = append(host.Routes, p.inboundRoute(m, &port.Routes[i], port.Allow, local, common))
-	}
-	host.Routes = append(host.Routes, p.answer("not-found", 404, &routev3.RouteMatch{
-		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
-	}))
 	table := routeConfiguration(n)
-	table.VirtualHosts = []*routev3.VirtualHost{host}
-	if len(port.Hosts) > 0 {
-		host.Domains = hosts(port.Hosts)
-		elsewhere := p.answer("not-found", 404, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}})
-		table.VirtualHosts = append(table.VirtualHosts, &routev3.VirtualHost{
-			Name: "elsewhere", Domains: []string{"*"}, Routes: []*routev3.Route{elsewhere},
-		})
+	table.VirtualHosts = []*routev3.VirtualHost{p.inboundHost(m, port, n, port.Bounds.Requests, port.Routes)}
+	table.VirtualHosts[0].Domains = []string{"*"}
+	taken := map[string]bool{}
+	for i, s := range port.Apart {
+		if !boundsRequests(port.Bounds.Requests, port.Routes) && !boundsRequests(s.Bounds.Requests, s.Routes) {
+			continue
+		}
+		host := p.inboundHost(m, port, fmt.Sprintf("%s/%d", n, i), s.Bounds.Requests, s.Routes)
+		if host.Domains = free(s.Hosts, taken); len(host.GetDomains()) > 0 {
+			table.VirtualHosts = append(table.VirtualHosts, host)
+		}
 	}
 	return table
 }
 
-func hosts(all []string) []string {
-	out := make([]string, 0, len(all))
-	for _, h := range all {
-		if h = strings.ToLower(h); h != "*" {
+// inboundHost answers for some hosts.
+func (p *parts) inboundHost(m *maker, port ir.InboundPort, n string, limit *ir.LocalRateLimit, routes []ir.InboundRoute) *routev3.VirtualHost {
+	local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
+	host := &routev3.VirtualHost{Name: n}
+	if limit != nil {
+		host.TypedPerFilterConfig = map[string]*anypb.Any{rateLimitFilter: m.rateLimit(limit)}
+	}
+	if comparesPaths(routes) {
+		host.Routes = append(host.Routes, p.ambiguous())
+	}
+	for i := range routes {
+		host.Routes = append(host.Routes, p.inboundRoute(m, &routes[i], port.Allow, local))
+	}
+	host.Routes = append(host.Routes, p.answer("not-found", 404, &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+	}))
+	if limit == nil {
+		return host
+	}
+	// What the proxy answers by itself takes nothing from those who may ask.
+	for _, r := range host.GetRoutes() {
+		if r.GetDirectResponse() != nil {
+			r.TypedPerFilterConfig[rateLimitFilter] = m.pack(&routev3.FilterConfig{Disabled: true})
+		}
+	}
+	return host
+}
+
+func boundsRequests(limit *ir.LocalRateLimit, routes []ir.InboundRoute) bool {
+	return limit != nil || slices.ContainsFunc(routes, func(r ir.InboundRoute) bool { return r.RateLimit != nil })
+}
+
+// free are the hosts that are not taken yet: one host twice would make the proxy refuse
+// the whole table.
+func free(hosts []string, taken map[string]bool) []string {
+	var out []string
+	for _, h := range hosts {
+		if h = strings.ToLower(h); !taken[h] && h != "*" {
+			taken[h] = true
 			out = append(out, h)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // inboundRoute allows a kind of request to those who are meant, and to others what
 // else they may of it.
-func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, local string, common *ir.LocalRateLimit) *routev3.Route {
+func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, local string) *routev3.Route {
 	rules := p.allow(r.Name, both(r.Allow, port))
 	for i, also := range r.Also {
 		p.grant(rules, fmt.Sprintf("also %d", i), both(also.Allow, port), m.requests(also.Match))
 	}
 	perFilter := map[string]*anypb.Any{rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: rules}})}
-	switch {
-	case r.RateLimit == common:
-	case r.RateLimit != nil:
+	if r.RateLimit != nil {
 		perFilter[rateLimitFilter] = m.rateLimit(r.RateLimit)
-	default:
-		perFilter[rateLimitFilter] = m.pack(&routev3.FilterConfig{Disabled: true})
 	}
 	return &routev3.Route{
 		Name:  r.Name,
@@ -261,50 +294,4 @@ func (p *parts) answer(n string, status uint32, match *routev3.RouteMatch) *rout
 		Name: n, Match: match, Action: respond(status, ""),
 		TypedPerFilterConfig: map[string]*anypb.Any{rbacFilter: p.open},
 	}
-}
-
-// commonLimit returns the limit that several routes share as one bucket, nil if there
-// is none.
-func commonLimit(routes []ir.InboundRoute) *ir.LocalRateLimit {
-	uses := map[*ir.LocalRateLimit]int{}
-	var most *ir.LocalRateLimit
-	for _, r := range routes {
-		if r.RateLimit == nil {
-			continue
-		}
-		uses[r.RateLimit]++
-		if n := uses[r.RateLimit]; n > 1 && (most == nil || n > uses[most]) {
-			most = r.RateLimit
-		}
-	}
-	return most
-}
-
-// shortestInterval is the shortest that Envoy fills a bucket in.
-const shortestInterval = 50 * time.Millisecond
-
-// rateLimit is a bucket of its own.
-func (m *maker) rateLimit(l *ir.LocalRateLimit) *anypb.Any {
-	if l.Requests == 0 || l.Interval < shortestInterval {
-		m.fail(fmt.Errorf("a rate limit of %d requests in %s: it needs one request and %s at least", l.Requests, l.Interval, shortestInterval))
-		return nil
-	}
-	if uint64(l.Requests)+uint64(l.Burst) > math.MaxUint32 {
-		m.fail(fmt.Errorf("a rate limit of %d requests and %d on top is more than can be counted", l.Requests, l.Burst))
-		return nil
-	}
-	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}
-	out := &ratelimitv3.LocalRateLimit{
-		StatPrefix: inboundStats,
-		TokenBucket: &typev3.TokenBucket{
-			MaxTokens: l.Requests + l.Burst, TokensPerFill: wrapperspb.UInt32(l.Requests), FillInterval: durationpb.New(l.Interval),
-		},
-		FilterEnabled:        all,
-		FilterEnforced:       all,
-		ResponseHeadersToAdd: added(ir.HeaderChange{Add: l.Headers}),
-	}
-	if status := cmp.Or(l.Status, 429); status != 429 {
-		out.Status = &typev3.HttpStatus{Code: typev3.StatusCode(status)}
-	}
-	return m.pack(out)
 }

@@ -78,7 +78,7 @@ func TestTakingAnAllowAwayAddsNobody(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawProxy(rt)
 		p.Inbound = []ir.InboundPort{drawInbound(rt, 8080)}
-		p.Inbound[0].Protocol = ir.HTTP
+		p.Inbound[0].Protocol, p.Inbound[0].Apart = ir.HTTP, nil
 		before := whoMay(rt, proxy(rt, translate.New(), p))
 		less := *p
 		less.Inbound = []ir.InboundPort{p.Inbound[0]}
@@ -242,21 +242,33 @@ func drawProxy(rt *rapid.T) *ir.Proxy {
 func drawInbound(rt *rapid.T, port uint16) ir.InboundPort {
 	out := ir.InboundPort{
 		Port: port, Protocol: rapid.SampledFrom([]ir.Protocol{ir.HTTP, ir.TCP}).Draw(rt, "protocol"),
-		Service: servicePort("shop", "s", port), Allow: drawPrincipals(rt),
-		Hosts: rapid.SampledFrom([][]string{nil, {"s", "s.shop", "S.shop"}}).Draw(rt, "hosts"),
+		Service: servicePort("shop", "s", port), Allow: drawPrincipals(rt), Bounds: drawBounds(rt),
 	}
 	if rapid.Bool().Draw(rt, "ingress") {
 		out.Ingress = ingressCase().Inbound[rapid.IntRange(0, 2).Draw(rt, "which ingress")].Ingress
 	}
-	limit := &ir.LocalRateLimit{Requests: 1, Interval: time.Second}
 	for i := range rapid.IntRange(0, 4).Draw(rt, "routes") {
 		out.Routes = append(out.Routes, ir.InboundRoute{
 			Name: fmt.Sprint("route-", i), Match: drawMatch(rt), Allow: drawPrincipals(rt), Also: drawGrants(rt),
 			Timeout:   rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "timeout"),
-			RateLimit: rapid.SampledFrom([]*ir.LocalRateLimit{nil, limit, {Requests: 2, Burst: 1, Interval: time.Minute}}).Draw(rt, "limit"),
+			RateLimit: rapid.SampledFrom([]*ir.LocalRateLimit{nil, {Rate: ir.Rate{Number: 2, Burst: 1, Interval: time.Minute}}}).Draw(rt, "limit"),
+		})
+	}
+	for i := range rapid.IntRange(0, 2).Draw(rt, "apart") {
+		out.Apart = append(out.Apart, ir.InboundService{
+			ServerName: rapid.SampledFrom([]string{"", fmt.Sprint("s", i, ".shop.svc.cluster.local")}).Draw(rt, "server name"),
+			Hosts:      rapid.SampledFrom([][]string{nil, {"s", "s.shop", "S.shop"}, {fmt.Sprint("s", i), "*.s"}}).Draw(rt, "hosts"),
+			Bounds:     drawBounds(rt), Routes: out.Routes,
 		})
 	}
 	return out
+}
+
+func drawBounds(rt *rapid.T) ir.InboundBounds {
+	return ir.InboundBounds{
+		Connections: rapid.SampledFrom([]*ir.Rate{nil, {Number: 3, Interval: time.Hour}}).Draw(rt, "connections"),
+		Requests:    rapid.SampledFrom([]*ir.LocalRateLimit{nil, {Rate: ir.Rate{Number: 1, Interval: time.Second}, Status: 503}}).Draw(rt, "requests"),
+	}
 }
 
 func drawGrants(rt *rapid.T) []ir.Grant {

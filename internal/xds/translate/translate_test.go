@@ -109,14 +109,16 @@ func TestAPolicyThatCannotBeMeantIsAnError(t *testing.T) {
 		"an unknown kind of path in a grant": inbound(func(r *ir.InboundRoute) {
 			r.Also = []ir.Grant{{Allow: anyone(), Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: "glob", Value: "/*"}}}}
 		}),
-		"a rate of nothing": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Interval: time.Second} }),
-		"a rate in no time": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Requests: 1} }),
+		"a rate of nothing": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Rate: ir.Rate{Interval: time.Second}} }),
+		"a rate in no time": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Rate: ir.Rate{Number: 1}} }),
 		"a status that no limit answers": inbound(func(r *ir.InboundRoute) {
-			r.RateLimit = &ir.LocalRateLimit{Requests: 1, Interval: time.Second, Status: 7}
+			r.RateLimit = &ir.LocalRateLimit{Rate: ir.Rate{Number: 1, Interval: time.Second}, Status: 7}
 		}),
-		"an interval that Envoy refuses": inbound(func(r *ir.InboundRoute) { r.RateLimit = &ir.LocalRateLimit{Requests: 1, Interval: time.Millisecond} }),
+		"an interval that Envoy refuses": inbound(func(r *ir.InboundRoute) {
+			r.RateLimit = &ir.LocalRateLimit{Rate: ir.Rate{Number: 1, Interval: time.Millisecond}}
+		}),
 		"a rate that its counter overruns": inbound(func(r *ir.InboundRoute) {
-			r.RateLimit = &ir.LocalRateLimit{Requests: 1<<32 - 1, Burst: 1, Interval: time.Second}
+			r.RateLimit = &ir.LocalRateLimit{Rate: ir.Rate{Number: 1<<32 - 1, Burst: 1, Interval: time.Second}}
 		}),
 	}
 	for n, p := range tests {

@@ -1,0 +1,122 @@
+package admission_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/admission"
+	"github.com/openservicemesh/osm-operator/internal/testkit/apiserver"
+)
+
+const (
+	upstreamTrafficSetting = "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: UpstreamTrafficSetting\nspec: "
+	retry                  = "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Retry\nspec: " +
+		"{source: {kind: ServiceAccount, name: a, namespace: b}, destinations: [{kind: Service, name: a, namespace: b}], retryPolicy: "
+)
+
+// TestTheAPIServerRefusesWhatMeansNothing asks a real one, which says why.
+func TestTheAPIServerRefusesWhatMeansNothing(t *testing.T) {
+	config := apiserver.Start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}); err != nil {
+		t.Fatal(err)
+	}
+	const host = "host: store.shop.svc.cluster.local"
+	for name, tc := range map[string]struct {
+		object string
+		// want is in the answer; empty is that the object is taken.
+		want string
+	}{
+		"a setting of all that there is": {object: upstreamTrafficSetting + "{" + host + `,
+  connectionSettings: {tcp: {maxConnections: 0, connectTimeout: 1m30s}, http: {maxRequests: 4294967295, maxRequestsPerConnection: 0, maxPendingRequests: 1, maxRetries: 1}},
+  rateLimit: {local: {tcp: {connections: 1, unit: second, burst: 1}, http: {requests: 1, unit: hour, responseStatusCode: 503, responseHeadersToAdd: [{name: x-a, value: b}]}}},
+  httpRoutes: [{path: "/a.*", rateLimit: {local: {requests: 1, unit: minute}}}]}`},
+		"a host alone":                    {object: upstreamTrafficSetting + "{" + host + "}"},
+		"a host outside":                  {object: upstreamTrafficSetting + "{host: '*.example.com.'}"},
+		"no host":                         {upstreamTrafficSetting + "{}", "spec.host: Required"},
+		"a host with a space":             {upstreamTrafficSetting + "{host: 'store .shop.svc.cluster.local'}", "must be a full host name"},
+		"a host with one label":           {upstreamTrafficSetting + "{host: store}", "must be a full host name"},
+		"a host of two dots":              {upstreamTrafficSetting + "{host: store..shop}", "must be a full host name"},
+		"a time without unit":             {upstreamTrafficSetting + "{" + host + ", connectionSettings: {tcp: {connectTimeout: '5'}}}", "must be a time with its unit"},
+		"a time that is negative":         {upstreamTrafficSetting + "{" + host + ", connectionSettings: {tcp: {connectTimeout: -5s}}}", "must be a time with its unit"},
+		"a bound that is negative":        {upstreamTrafficSetting + "{" + host + ", connectionSettings: {tcp: {maxConnections: -1}}}", "greater than or equal to 0"},
+		"a bound that is too large":       {upstreamTrafficSetting + "{" + host + ", connectionSettings: {http: {maxRequests: 4294967296}}}", "less than or equal to 4294967295"},
+		"a bound that is text":            {upstreamTrafficSetting + "{" + host + ", connectionSettings: {http: {maxRequests: many}}}", "must be of type integer"},
+		"a rate of nothing":               {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {tcp: {connections: 0, unit: second}}}}", "greater than or equal to 1"},
+		"a rate without number":           {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {tcp: {unit: second}}}}", "a rate limit needs connections and unit"},
+		"a rate without unit":             {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1}}}}", "a rate limit needs requests and unit"},
+		"a rate of a day":                 {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: day}}}}", "Unsupported value"},
+		"a status that no proxy knows":    {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: hour, responseStatusCode: 430}}}}", "Unsupported value"},
+		"a header of the protocol's own":  {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: hour, responseHeadersToAdd: [{name: ':status', value: a}]}}}}", "responseHeadersToAdd[0].name"},
+		"a route without path":            {upstreamTrafficSetting + "{" + host + ", httpRoutes: [{rateLimit: {local: {requests: 1, unit: hour}}}]}", "a route needs a path"},
+		"a retry of all that there is":    {object: retry + "{retryOn: 5xx, perTryTimeout: 1.5s, numRetries: 0, retryBackoffBaseInterval: 25ms}}"},
+		"a retry of a time that is none":  {retry + "{retryOn: 5xx, perTryTimeout: soon}}", "must be a time with its unit"},
+		"a retry of a number below zero":  {retry + "{retryOn: 5xx, numRetries: -1}}", "greater than or equal to 0"},
+		"a retry of a wait without unit":  {retry + "{retryOn: 5xx, retryBackoffBaseInterval: '25'}}", "must be a time with its unit"},
+		"a retry of no condition at all":  {retry + "{retryOn: ''}}", "retryOn"},
+		"a retry without its destination": {strings.Replace(retry, "destinations", "others", 1) + "{retryOn: 5xx}}", "spec.destinations: Required"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal([]byte(tc.object), &o.Object); err != nil {
+				t.Fatal(err)
+			}
+			o.SetNamespace("shop")
+			o.SetGenerateName("a-")
+			err := c.Create(ctx, o)
+			switch {
+			case tc.want == "" && err != nil:
+				t.Error(err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestObjectsThatWereStoredBeforeCanBeRead has what Open Service Mesh's kinds let through:
+// one that could not be read would keep all others of its kind from being read.
+func TestObjectsThatWereStoredBeforeCanBeRead(t *testing.T) {
+	t.Parallel()
+	var setting policyv1alpha1.UpstreamTrafficSetting
+	err := json.Unmarshal([]byte(`{"spec":{"host":"a b","connectionSettings":{"tcp":{"maxConnections":99999999999,"connectTimeout":"soon"}},
+		"rateLimit":{"local":{"tcp":{"burst":-1},"http":{"burst":-99999999999,"responseStatusCode":599}}},"httpRoutes":[{}]}}`), &setting)
+	if err != nil {
+		t.Error(err)
+	}
+	var retry policyv1alpha1.Retry
+	err = json.Unmarshal([]byte(`{"spec":{"retryPolicy":{"retryOn":"","perTryTimeout":"","numRetries":-99999999999,"retryBackoffBaseInterval":"1 s"}}}`), &retry)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPathsThatCannotBeMatchedAreRefused asks the webhook.
+func TestPathsThatCannotBeMatchedAreRefused(t *testing.T) {
+	t.Parallel()
+	for path, allowed := range map[string]bool{"/a/.*": true, "/(": false, "/" + strings.Repeat("a", 5000): false} {
+		body, err := json.Marshal(policyv1alpha1.UpstreamTrafficSetting{Spec: policyv1alpha1.UpstreamTrafficSettingSpec{HTTPRoutes: []policyv1alpha1.HTTPRouteSpec{{Path: path}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, got := send(t, &admission.Validator{}, review(t, "UpstreamTrafficSetting", "shop", body))
+		if got == nil || got.Allowed != allowed {
+			t.Errorf("the path %.10s: %v", path, got)
+		}
+	}
+}
