@@ -168,6 +168,9 @@ type Destination struct {
 	// connection goes to the endpoint that it was made to, if it is one of the
 	// service's.
 	Headless bool
+	// Dialled are the ports of the endpoints of a headless service, that clients
+	// connect to.
+	Dialled []uint16
 	// Hosts, for headless HTTP, are the host names of the service and, with a
 	// leading "*.", of its endpoints, without port.
 	Hosts    []string

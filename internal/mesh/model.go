@@ -127,6 +127,9 @@ type ServicePort struct {
 	TargetPort uint16
 	// TargetPortName is the name of the pods' port, empty if it is a number.
 	TargetPortName string
+	// PodPorts, for a headless Service, are the numbers that its endpoints have for the
+	// port, sorted: that is where clients connect to. None while there are no endpoints.
+	PodPorts []uint16
 	// Protocol is what is spoken, by appProtocol, the port's name, or HTTP.
 	Protocol Protocol
 }

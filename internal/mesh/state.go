@@ -10,7 +10,7 @@ import (
 // Each fact marks what depends on it; Publish makes these parts anew, compares them
 // with what they were, and shares everything else with the Model before:
 //
-//	slice ──────────────> endpoints of its Service
+//	slice ──────────────> endpoints of its Service, and their ports for a headless one
 //	service ──> itself, its endpoints, its ServiceAccounts, the classes of its pods
 //	pod ──────> its workload and class, the ServiceAccounts of its Services
 //	node ─────> the workloads that run there
@@ -108,7 +108,7 @@ func (s *State) publishServices(m *Model, changed keySet) {
 	for key := range s.marks.services {
 		var now *Service
 		if sp := s.spaces[key.Namespace]; sp.monitored {
-			now = sp.services[key]
+			now = sp.serviceOf(key)
 		}
 		replace(&all, key, now, changed, sameService)
 	}

@@ -1,6 +1,9 @@
 package mesh
 
-import "reflect"
+import (
+	"maps"
+	"reflect"
+)
 
 func (f NamespaceFact) apply(s *State) {
 	sp := s.space(f.Name)
@@ -37,14 +40,17 @@ func (f SliceFact) apply(s *State) {
 	if old == nil && f.Slice == nil || old != nil && f.Slice != nil && reflect.DeepEqual(old, f.Slice) {
 		return
 	}
-	if old != nil {
-		s.marks.endpoints[old.Service] = struct{}{}
-	}
 	if f.Slice != nil && f.Slice.Service.Namespace != f.Key.Namespace {
 		f.Slice = nil // a slice speaks of a Service of its own namespace
 	}
-	if f.Slice != nil {
-		s.marks.endpoints[f.Slice.Service] = struct{}{}
+	for _, slice := range []*Slice{old, f.Slice} {
+		switch {
+		case slice == nil:
+		case old != nil && f.Slice != nil && maps.Equal(old.Ports, f.Slice.Ports) && old.Service == f.Slice.Service:
+			s.marks.endpoints[slice.Service] = struct{}{}
+		default:
+			s.markService(slice.Service)
+		}
 	}
 	sp.setSlice(f.Key, f.Slice)
 }

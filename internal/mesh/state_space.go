@@ -144,6 +144,28 @@ func (sp *space) accountsOf(service Key) []serviceAccount {
 	return slices.Compact(out)
 }
 
+// serviceOf returns a Service, a headless one with the ports of its endpoints; nil if
+// there is none.
+func (sp *space) serviceOf(key Key) *Service {
+	service := sp.services[key]
+	if service == nil || !service.Headless {
+		return service
+	}
+	out := *service
+	out.Ports = slices.Clone(service.Ports)
+	for i := range out.Ports {
+		p := &out.Ports[i]
+		for name := range sp.slicesOf[key] {
+			if number, ok := sp.slices[name].Ports[p.Name]; ok {
+				p.PodPorts = append(p.PodPorts, number)
+			}
+		}
+		slices.Sort(p.PodPorts)
+		p.PodPorts = slices.Compact(p.PodPorts)
+	}
+	return &out
+}
+
 // endpointsOf merges the slices of a Service; nil if there is no such Service.
 func (sp *space) endpointsOf(key Key) *Endpoints {
 	service := sp.services[key]

@@ -188,6 +188,39 @@ func TestEndpointsOfSeveralSlices(t *testing.T) {
 	}
 }
 
+func TestPortsOfHeadlessEndpoints(t *testing.T) {
+	headless := func(s *mesh.Service) { s.Headless, s.ClusterIPs = true, nil }
+	moved := func(s *mesh.Slice) { s.Ports = map[string]uint16{"http": 9090} }
+	s := mesh.NewState(settings())
+	s.Apply(namespace("shop"), service("shop", "web", headless), service("shop", "vip"), slice("shop", "vip-1", "vip", "10.0.0.9"))
+	for _, step := range []struct {
+		name    string
+		with    mesh.Fact
+		want    []uint16
+		changed int
+	}{
+		{"no endpoints", service("shop", "web", headless), nil, 2},
+		{"the first endpoints tell the port", slice("shop", "web-1", "web", "10.0.0.2"), []uint16{8080}, 1},
+		{"more endpoints on the same port change nothing of the Service", slice("shop", "web-2", "web", "10.0.0.3"), []uint16{8080}, 0},
+		{"endpoints on another port add it", slice("shop", "web-2", "web", "10.0.0.3", moved), []uint16{8080, 9090}, 1},
+		{"a slice of another Service does not", slice("shop", "vip-1", "vip", "10.0.0.9", moved), []uint16{8080, 9090}, 0},
+		{"endpoints that go take their port with them", mesh.SliceFact{Key: key("shop", "web-1")}, []uint16{9090}, 1},
+		{"endpoints that are another Service's now too", slice("shop", "web-2", "vip", "10.0.0.3", moved), nil, 1},
+	} {
+		s.Apply(step.with)
+		m, c := s.Publish()
+		if got := m.Services[key("shop", "web")].Ports[0].PodPorts; !slices.Equal(got, step.want) {
+			t.Errorf("%s: %v, want %v", step.name, got, step.want)
+		}
+		if len(c.Services) != step.changed {
+			t.Errorf("%s: %d Services changed, want %d", step.name, len(c.Services), step.changed)
+		}
+		if got := m.Services[key("shop", "vip")].Ports[0].PodPorts; got != nil {
+			t.Errorf("%s: a Service with an address has %v", step.name, got)
+		}
+	}
+}
+
 func TestClassesByLocality(t *testing.T) {
 	base := []mesh.Fact{
 		namespace("shop"),

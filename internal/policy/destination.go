@@ -105,6 +105,12 @@ func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir
 		Protocol:    protocol(p.Protocol),
 		ServerFirst: p.Protocol == mesh.TCPServerFirst,
 	}
+	if s.Headless {
+		d.Dialled = p.PodPorts
+		if len(d.Dialled) == 0 {
+			d.Dialled = []uint16{targetNumber(p)}
+		}
+	}
 	switch {
 	case http:
 		d.Routes = c.httpRoutes(v, s, p, split)

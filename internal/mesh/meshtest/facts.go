@@ -95,8 +95,11 @@ func (f *Facts) Model() *mesh.Model {
 	for i := range pods {
 		addPod(m, &pods[i])
 	}
-	for _, e := range m.Endpoints {
+	for k, e := range m.Endpoints {
 		slices.SortFunc(e.Items, func(a, b mesh.Endpoint) int { return a.Address.Compare(b.Address) })
+		if s := m.Services[k]; s.Headless {
+			addPodPorts(s, e)
+		}
 	}
 	return m
 }
@@ -118,6 +121,20 @@ func (s *Service) service() *mesh.Service {
 	}
 	slices.SortFunc(out.Ports, func(a, b mesh.ServicePort) int { return cmp.Compare(a.Number, b.Number) })
 	return out
+}
+
+// addPodPorts notes the ports that a headless Service's endpoints have.
+func addPodPorts(s *mesh.Service, endpoints *mesh.Endpoints) {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		for _, e := range endpoints.Items {
+			if number, ok := e.Ports[p.Number]; ok {
+				p.PodPorts = append(p.PodPorts, number)
+			}
+		}
+		slices.Sort(p.PodPorts)
+		p.PodPorts = slices.Compact(p.PodPorts)
+	}
 }
 
 // addPod adds a pod, and all that follows from it.

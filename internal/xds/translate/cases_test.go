@@ -75,7 +75,7 @@ func bytesTo(s ir.ServicePort, c *ir.Cluster, at ...string) *ir.Destination {
 
 // headless makes a destination that is called by the addresses of its endpoints.
 func headless(d *ir.Destination, hosts ...string) *ir.Destination {
-	d.Headless, d.Addresses, d.Hosts = true, nil, hosts
+	d.Headless, d.Dialled, d.Addresses, d.Hosts = true, []uint16{d.Service.Port}, nil, hosts
 	for c := range backendClusters(d) {
 		c.OriginalDestination = true
 	}
@@ -231,11 +231,14 @@ func headlessCase(passthrough bool) *ir.Proxy {
 	raw, db, zoo := servicePort("shop", "raw", 8080), servicePort("data", "db", 5432), servicePort("data", "zoo", 2181)
 	retried := headless(web(one, cluster(one, ir.HTTP, account("shop", "one"))), "one", "one.shop", "*.one.shop")
 	retried.Routes[0].Retry = &ir.Retry{On: "5xx", Attempts: 2}
+	// The pods of db listen on two ports that are not the Service's.
+	moved := headless(bytesTo(db, cluster(db, ir.TCP, account("data", "db"))))
+	moved.Dialled = []uint16{15432, 25432}
 	openZoo := plaintext(cluster(zoo, ir.TCP, account("data", "zoo"), account("data", "keeper")))
 	return &ir.Proxy{
 		Class: "headless", Shared: sharedSettings(), Passthrough: passthrough,
 		Outbound: []*ir.Destination{
-			headless(bytesTo(db, cluster(db, ir.TCP, account("data", "db")))),
+			moved,
 			headless(bytesTo(zoo, openZoo)),
 			retried,
 			headless(bytesTo(raw, cluster(raw, ir.TCP, account("shop", "raw")))),

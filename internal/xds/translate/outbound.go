@@ -30,7 +30,7 @@ const (
 //
 //	application -> outbound-listener :15001
 //	                 |- VIP:port of a service   -> outbound/ns/service/port
-//	                 |- any address, port of a headless service -> outbound-headless/port
+//	                 |- any address, pods' port of a headless service -> outbound-headless/port
 //	                 |- any address, port of an Egress -> outbound-egress/port
 //	                 '- anything else           -> passed on, or reset
 func (t *Translator) outbound(p *ir.Proxy, out *resource.Set) error {
@@ -47,7 +47,9 @@ func (t *Translator) outbound(p *ir.Proxy, out *resource.Set) error {
 	headless := map[uint16][]*ir.Destination{}
 	for _, d := range p.Outbound {
 		if d.Headless {
-			headless[d.Service.Port] = append(headless[d.Service.Port], d)
+			for _, port := range d.Dialled {
+				headless[port] = append(headless[port], d)
+			}
 			continue
 		}
 		made, err := t.destination(d)

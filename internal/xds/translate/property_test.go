@@ -330,6 +330,7 @@ func drawDestination(rt *rapid.T, i int, clusters []*ir.Cluster) *ir.Destination
 	}
 	if d.Headless = rapid.Bool().Draw(rt, "headless"); d.Headless {
 		d.Addresses = nil
+		d.Dialled = rapid.SliceOfNDistinct(rapid.Uint16Range(80, 84), 1, 2, rapid.ID[uint16]).Draw(rt, "dialled")
 		d.Hosts = rapid.SliceOfN(rapid.SampledFrom([]string{"d", "d.shop", "*.d.shop"}), 0, 3).Draw(rt, "domains")
 	}
 	if d.Protocol == ir.TCP {
