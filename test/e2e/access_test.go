@@ -34,6 +34,30 @@ func allow(ctx context.Context, t *testing.T, ns, name, from, to, path string) f
 	return func() { must(t, shared.DeleteYAML(ctx, targetManifest, replace)) }
 }
 
+// tcpTargetManifest lets FROM connect to TO in SPACE.
+const tcpTargetManifest = `
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: TCPRoute
+metadata: {name: NAME, namespace: SPACE}
+spec: {}
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: NAME, namespace: SPACE}
+spec:
+  destination: {kind: ServiceAccount, name: TO, namespace: SPACE}
+  rules: [{kind: TCPRoute, name: NAME}]
+  sources: [{kind: ServiceAccount, name: FROM, namespace: SPACE}]
+`
+
+// allowTCP does for connections what allow does for requests.
+func allowTCP(ctx context.Context, t *testing.T, ns, name, from, to string) func() {
+	t.Helper()
+	replace := map[string]string{"NAME": name, "SPACE": ns, "FROM": from, "TO": to}
+	must(t, shared.ApplyYAML(ctx, tcpTargetManifest, replace))
+	return func() { must(t, shared.DeleteYAML(ctx, tcpTargetManifest, replace)) }
+}
+
 // TestEnforcedAccess holds callers to TrafficTargets, live.
 func TestEnforcedAccess(t *testing.T) {
 	ctx := deadline(t, 5*time.Minute)
@@ -42,12 +66,7 @@ func TestEnforcedAccess(t *testing.T) {
 	good, other, stranger := idle(ns, "good"), idle(ns, "other"), idle(ns, "stranger")
 	server := workload{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}}
 	running(ctx, t, good, other, stranger, server)
-	permissive(ctx, t, false)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
-		defer cancel()
-		permissive(ctx, t, true)
-	})
+	enforce(ctx, t)
 	allow(ctx, t, ns, "good", "good", "server", "/.*")
 	allow(ctx, t, ns, "other", "other", "server", "/other")
 	target := "http://server." + ns + ":8080"
@@ -83,10 +102,10 @@ func TestEnforcedAccess(t *testing.T) {
 	})
 }
 
-// TestPolicyFlip takes permission away under load on connections that were open
-// before: no request is served after the flip is in force.
+// TestPolicyFlip gives and takes permission under load, by the mode and by TrafficTargets,
+// on connections that were open before: none is answered once its end is in force.
 func TestPolicyFlip(t *testing.T) {
-	ctx := deadline(t, 6*time.Minute)
+	ctx := deadline(t, 8*time.Minute)
 	const ns = "e2e-flip"
 	namespace(ctx, t, ns, true)
 	server := workload{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}}
@@ -109,14 +128,42 @@ func TestPolicyFlip(t *testing.T) {
 			return err == nil && r.Succeeded > 20, err
 		}))
 	}
-	permissive(ctx, t, false)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
-		defer cancel()
-		permissive(ctx, t, true)
-	})
+	enforce(ctx, t)
+	refused(ctx, t, loads, "permissive mode ended")
+
+	remove := []func(){
+		allow(ctx, t, ns, "http", "load-http", "server", "/.*"),
+		allow(ctx, t, ns, "grpc", "load-grpc", "grpc", "/.*"),
+		allowTCP(ctx, t, ns, "tcp", "load-tcp", "tcp"),
+	}
+	letThrough(ctx, t, loads, "by TrafficTargets")
+	for _, r := range remove {
+		r()
+	}
+	refused(ctx, t, loads, "the TrafficTargets went")
+
+	permissive(ctx, t, true)
+	letThrough(ctx, t, loads, "in permissive mode again")
+}
+
+// letThrough waits until all loads are answered well.
+func letThrough(ctx context.Context, t *testing.T, loads map[string]workload, how string) {
+	t.Helper()
 	for name, w := range loads {
-		t.Run(name, func(t *testing.T) {
+		from := podOf(ctx, t, w)
+		must(t, cluster.Until(ctx, fmt.Sprintf("the %s load to be answered %s", name, how), func(ctx context.Context) (bool, error) {
+			r, err := shared.Counters(ctx, from, true)
+			return err == nil && r.Succeeded > 0 && r.Failed() == 0, err
+		}))
+	}
+}
+
+// refused holds all loads to what was decided: within its bound each is refused, and
+// from then on not one request is answered.
+func refused(ctx context.Context, t *testing.T, loads map[string]workload, since string) {
+	t.Helper()
+	for name, w := range loads {
+		t.Run(name+" after "+since, func(t *testing.T) {
 			from := podOf(ctx, t, w)
 			bound := 15 * time.Second
 			if name != "http" {
@@ -128,17 +175,16 @@ func TestPolicyFlip(t *testing.T) {
 			must(t, cluster.Until(flip, fmt.Sprintf("%s requests to be refused within %s", name, bound), func(ctx context.Context) (bool, error) {
 				r, err := shared.Counters(ctx, from, true)
 				if err != nil || r.Succeeded > 0 || r.Sent == 0 {
-					return false, fmt.Errorf("%d of %d still served: %w", r.Succeeded, r.Sent, err)
+					return false, fmt.Errorf("%d of %d still answered: %w", r.Succeeded, r.Sent, err)
 				}
 				return true, nil
 			}))
-			// From here on not one may be served.
 			_, err := shared.Counters(ctx, from, true)
 			must(t, err)
 			must(t, cluster.Until(ctx, "some more refusals", func(ctx context.Context) (bool, error) {
 				r, err := shared.Counters(ctx, from, false)
 				if r.Succeeded > 0 {
-					t.Fatalf("%d requests were served after the flip was in force", r.Succeeded)
+					t.Fatalf("%d requests were answered after %s was in force", r.Succeeded, since)
 				}
 				return err == nil && r.Sent >= 20, err
 			}))
