@@ -35,6 +35,9 @@ func namespace(ctx context.Context, t *testing.T, name string, meshed bool) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is done by now
 		defer cancel()
+		if t.Failed() {
+			tellNamespace(ctx, name)
+		}
 		if err := client.IgnoreNotFound(shared.Delete(ctx, ns)); err != nil {
 			t.Errorf("deleting namespace %s: %v", name, err)
 		}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -55,15 +54,15 @@ func TestJobEnds(t *testing.T) {
 		if job.Status.Failed > 0 {
 			t.Fatalf("the Job failed: %+v", job.Status)
 		}
-		return job.Status.Succeeded == 1, fmt.Errorf("%+v", job.Status)
+		return job.Status.Succeeded == 1, nil
 	}))
-	pods, err := shared.Pods(ctx, ns, "job")
-	must(t, err)
-	if len(pods) != 1 || pods[0].Status.Phase != corev1.PodSucceeded {
-		t.Fatalf("the Job's pods: %+v, want one that succeeded", pods)
+	var pods corev1.PodList
+	must(t, shared.List(ctx, &pods, client.InNamespace(ns), client.MatchingLabels{"app": "job"}))
+	if len(pods.Items) != 1 || pods.Items[0].Status.Phase != corev1.PodSucceeded {
+		t.Fatalf("the Job's pods: %+v, want one that succeeded", pods.Items)
 	}
 	for _, container := range []string{"before", "app"} {
-		raw, err := shared.Set.CoreV1().Pods(ns).GetLogs(pods[0].Name, &corev1.PodLogOptions{Container: container}).DoRaw(ctx)
+		raw, err := shared.Set.CoreV1().Pods(ns).GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{Container: container}).DoRaw(ctx)
 		must(t, err)
 		var r load.Report
 		if err := json.Unmarshal(raw, &r); err != nil {

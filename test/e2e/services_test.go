@@ -96,7 +96,7 @@ func served(ctx context.Context, t *testing.T, from *corev1.Pod, what string, ar
 	must(t, cluster.Until(ctx, what+" to be served", func(ctx context.Context) (bool, error) {
 		r, err := shared.Call(ctx, from, append([]string{"-rate", "10", "-duration", "500ms", "-timeout", "2s"}, args...)...)
 		if err != nil || r.Sent == 0 || r.Failed() != 0 {
-			return false, fmt.Errorf("status %v, errors %v: %w", r.Status, r.LastError, err)
+			return false, fmt.Errorf("status %v, errors %v: %v", r.Status, r.LastError, err)
 		}
 		return true, nil
 	}))
