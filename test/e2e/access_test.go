@@ -117,7 +117,7 @@ func TestPolicyFlip(t *testing.T) {
 		"grpc": {"-protocol", "grpc", "-stream", "-target", "grpc." + ns + ":9000"},
 		"tcp":  {"-protocol", "tcp", "-target", "tcp." + ns + ":7000"},
 	} {
-		loads[name] = workload{namespace: ns, name: "load-" + name, args: append([]string{"client", "-rate", "20", "-timeout", "2s"}, args...)}
+		loads[name] = workload{namespace: ns, name: "load-" + name, args: append([]string{"client", "-rate", "20", "-timeout", "1s"}, args...)}
 	}
 	running(ctx, t, server, grpc, tcp)
 	running(ctx, t, loads["http"], loads["grpc"], loads["tcp"])
