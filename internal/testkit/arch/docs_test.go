@@ -5,8 +5,12 @@ import (
 	"go/ast"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"strings"
 	"testing"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 )
 
 // TestArchitectureNamesWhatExists keeps docs/architecture.md true: each function, method,
@@ -90,14 +94,7 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := map[string]bool{}
-	for _, f := range parseTree(t) {
-		for _, d := range f.syntax.Decls {
-			if d, ok := d.(*ast.FuncDecl); ok && f.test && d.Recv == nil {
-				tests[f.dir()+"."+d.Name.Name] = true
-			}
-		}
-	}
+	tests := testsOf(parseTree(t))
 	seen := map[string]bool{}
 	named := regexp.MustCompile("`([a-z0-9/]+\\.(?:Test|Fuzz)[A-Za-z0-9]+)`")
 	for _, row := range regexp.MustCompile(`(?m)^\| *([AO]\d+)? *\|([^|\n]+)\|([^|\n]+)\|([^|\n]*)\|$`).FindAllStringSubmatch(string(text), -1) {
@@ -124,4 +121,80 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 			}
 		}
 	}
+}
+
+// testsOf are the tests of the code: folder.Name.
+func testsOf(files []file) map[string]bool {
+	tests := map[string]bool{}
+	for _, f := range files {
+		for _, d := range f.syntax.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && f.test && d.Recv == nil {
+				tests[f.dir()+"."+d.Name.Name] = true
+			}
+		}
+	}
+	return tests
+}
+
+// TestCompatibilityNamesTestsThatExist keeps docs/compatibility.md true: what works has
+// tests that are there, and every field of MeshConfig has one row.
+func TestCompatibilityNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(repositoryRoot(t), "docs", "compatibility.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, rows := testsOf(parseTree(t)), map[string]bool{}
+	named := regexp.MustCompile("`([a-z0-9/]+\\.(?:Test|Fuzz)[A-Za-z0-9]+)`")
+	for _, row := range regexp.MustCompile(`(?m)^\| (.+?) \| (.+?) \|(.*)\|(.*)\|$`).FindAllStringSubmatch(string(text), -1) {
+		what, state, column := row[1], row[2], row[4]
+		if what == "what" {
+			continue
+		}
+		if rows[what] {
+			t.Errorf("docs/compatibility.md has two rows %q", what)
+		}
+		rows[what] = true
+		found := named.FindAllStringSubmatch(column, -1)
+		for _, n := range found {
+			if !tests[n[1]] {
+				t.Errorf("docs/compatibility.md names the test %s for %q, which is not there", n[1], what)
+			}
+		}
+		switch state {
+		case "works", "works better":
+			if len(found) == 0 {
+				t.Errorf("docs/compatibility.md: no test says that %q %s", what, state)
+			}
+		case "no effect", "not there yet":
+		default:
+			t.Errorf("docs/compatibility.md says %q of %q, which is none of its words", state, what)
+		}
+	}
+	if len(rows) < 80 {
+		t.Errorf("docs/compatibility.md has %d rows: is the table still read?", len(rows))
+	}
+	for _, field := range fieldsOf(reflect.TypeFor[configv1alpha2.MeshConfigSpec](), "") {
+		if !rows["`"+field+"`"] {
+			t.Errorf("docs/compatibility.md has no row for the field %s of MeshConfig", field)
+		}
+	}
+}
+
+// fieldsOf lists the fields of a type of this project's API by their paths in JSON; a
+// struct of another's is one field, as is what names a certificate.
+func fieldsOf(of reflect.Type, path string) []string {
+	if of.Kind() == reflect.Pointer {
+		of = of.Elem()
+	}
+	ours := of.Kind() == reflect.Struct && of.PkgPath() == reflect.TypeFor[configv1alpha2.MeshConfigSpec]().PkgPath()
+	if !ours || of == reflect.TypeFor[configv1alpha2.IngressGatewayCertSpec]() {
+		return []string{path}
+	}
+	var out []string
+	for f := range of.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		out = append(out, fieldsOf(f.Type, strings.TrimPrefix(path+"."+name, "."))...)
+	}
+	return out
 }
