@@ -43,14 +43,11 @@ func (f SliceFact) apply(s *State) {
 	if f.Slice != nil && f.Slice.Service.Namespace != f.Key.Namespace {
 		f.Slice = nil // a slice speaks of a Service of its own namespace
 	}
-	for _, slice := range []*Slice{old, f.Slice} {
-		switch {
-		case slice == nil:
-		case old != nil && f.Slice != nil && maps.Equal(old.Ports, f.Slice.Ports) && old.Service == f.Slice.Service:
-			s.marks.endpoints[slice.Service] = struct{}{}
-		default:
-			s.markService(slice.Service)
-		}
+	if old != nil && f.Slice != nil && maps.Equal(old.Ports, f.Slice.Ports) && old.Service == f.Slice.Service {
+		s.marks.endpoints[old.Service] = struct{}{}
+	} else {
+		s.markServiceOf(old)
+		s.markServiceOf(f.Slice)
 	}
 	sp.setSlice(f.Key, f.Slice)
 }
@@ -106,6 +103,13 @@ func (s *State) monitored(namespace string) bool {
 func (s *State) markService(key Key) {
 	s.marks.services[key] = struct{}{}
 	s.marks.endpoints[key] = struct{}{}
+}
+
+// markServiceOf marks the Service of a slice, whose ports it may tell.
+func (s *State) markServiceOf(slice *Slice) {
+	if slice != nil {
+		s.markService(slice.Service)
+	}
 }
 
 // markPodsOf marks the pods that a Service selects: it is a part of their classes.

@@ -95,8 +95,11 @@ func served(ctx context.Context, t *testing.T, from *corev1.Pod, what string, ar
 	t.Helper()
 	must(t, cluster.Until(ctx, what+" to be served", func(ctx context.Context) (bool, error) {
 		r, err := shared.Call(ctx, from, append([]string{"-rate", "10", "-duration", "500ms", "-timeout", "2s"}, args...)...)
-		if err != nil || r.Sent == 0 || r.Failed() != 0 {
-			return false, fmt.Errorf("status %v, errors %v: %v", r.Status, r.LastError, err)
+		if err != nil {
+			return false, err
+		}
+		if r.Sent == 0 || r.Failed() != 0 {
+			return false, fmt.Errorf("status %v, errors %v", r.Status, r.LastError)
 		}
 		return true, nil
 	}))
@@ -244,7 +247,7 @@ func enforce(ctx context.Context, t *testing.T) {
 	t.Helper()
 	permissive(ctx, t, false)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is done by now
 		defer cancel()
 		permissive(ctx, t, true)
 	})
