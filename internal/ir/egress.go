@@ -58,7 +58,9 @@ type EgressHost struct {
 // EgressUpstream bounds what a proxy has under way to a place outside the mesh.
 type EgressUpstream struct {
 	// Name tells it from other bounds of the proxy; empty where there are none.
-	Name           string
-	ConnectTimeout time.Duration
-	Limits         *Limits
+	Name string
+	// Request bounds a request of HTTP; Silence ends a connection of anything else on
+	// which nothing is said. 0 is no bound.
+	Request, Silence time.Duration
+	Upstream
 }

@@ -7,6 +7,58 @@ type Limits struct {
 	MaxConnections, MaxPendingRequests, MaxRequests, MaxRetries, MaxRequestsPerConnection *uint32
 }
 
+// Upstream is how the endpoints of a cluster are called; zero values are defaults.
+type Upstream struct {
+	// ConnectTimeout bounds the making of a connection; 0 is 5 s.
+	ConnectTimeout time.Duration
+	// Idle, for HTTP, ends a connection on which there is no request; 0 is 30 min.
+	Idle time.Duration
+	// Limits bound what callers have under way; nil is no bound.
+	Limits *Limits
+	// Outliers are not called for a while; nil is that all are.
+	Outliers *Outliers
+	// Balance says which endpoint is called; nil is of two the one with fewer requests.
+	Balance *Balance
+}
+
+// Outliers are endpoints that answer with errors.
+type Outliers struct {
+	// Errors in a row make one; 0 is 5.
+	Errors uint32
+	// Interval is how often it is looked; 0 is 10 s. Ejection is how long an outlier is not
+	// called, times how often it was one; 0 is 30 s.
+	Interval, Ejection time.Duration
+	// MostPercent of the endpoints may be outliers.
+	MostPercent uint32
+}
+
+// BalanceKind says by what an endpoint is chosen.
+type BalanceKind string
+
+const (
+	// LeastRequest takes of two endpoints the one with fewer requests.
+	LeastRequest BalanceKind = "least-request"
+	// RoundRobin takes one after the other.
+	RoundRobin BalanceKind = "round-robin"
+	// HashHeader takes the same one for the same value of a header.
+	HashHeader BalanceKind = "header"
+	// HashCookie takes the same one for the same value of a cookie.
+	HashCookie BalanceKind = "cookie"
+	// HashSource takes the same one for the same address of the caller.
+	HashSource BalanceKind = "source"
+)
+
+// Balance says which endpoint is called.
+type Balance struct {
+	Kind BalanceKind
+	// Name is the header's or the cookie's.
+	Name string
+	// SlowStart is how long an endpoint is new, unless hashes decide; 0 is not at all.
+	// A new one gets less than others, but LeastPercent of it.
+	SlowStart    time.Duration
+	LeastPercent uint32
+}
+
 // Rate is how often something may happen at one proxy.
 type Rate struct {
 	// Number in each Interval, and Burst on top at once.

@@ -181,6 +181,9 @@ type Destination struct {
 	Routes []HTTPRoute
 	// Backends, for TCP, share the connections by weight.
 	Backends []WeightedBackend
+	// Idle, for TCP, ends a connection on which nothing is said; 0 is never. It holds for
+	// no headless service.
+	Idle time.Duration
 }
 
 // Cluster is a group of endpoints that are called in the same way.
@@ -201,10 +204,7 @@ type Cluster struct {
 	// OriginalDestination calls the endpoint that the connection was made to.
 	OriginalDestination bool
 	Protocol            Protocol
-	// ConnectTimeout bounds the making of a connection; 0 is 5 s.
-	ConnectTimeout time.Duration
-	// Limits bound what callers have under way; nil is no bound.
-	Limits *Limits
+	Upstream
 }
 
 // EndpointSet names a set of endpoints of a service's port. It is comparable, and

@@ -119,6 +119,9 @@ func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir
 	default:
 		d.Backends = c.own(v, s, p)
 	}
+	if !http && !s.Headless {
+		d.Idle = c.boundsOf(s.Key).silence
+	}
 	if http && s.Headless {
 		d.Hosts = headlessHosts(s.Key, key.same, split == nil)
 	}
@@ -192,12 +195,12 @@ func locality(v *view, s *mesh.Service) (zone, node string) {
 // rest to the Service's own endpoints. A headless Service always has a rest: requests
 // by the name or the address of a pod go to that pod.
 func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort, split *split) []ir.HTTPRoute {
-	try := v.retries[s.Key].ir()
-	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: try}
+	try, timeouts := v.retries[s.Key].ir(), ir.Timeouts{Request: c.boundsOf(s.Key).request}
+	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: try, Timeouts: timeouts}
 	if split == nil {
 		return []ir.HTTPRoute{own}
 	}
-	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, s, p), Retry: try}
+	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, s, p), Retry: try, Timeouts: timeouts}
 	var routes []ir.HTTPRoute
 	for _, m := range split.matches {
 		shared.Match = m.match
@@ -247,10 +250,6 @@ func (c *Compiler) cluster(v *view, r reach, key clusterKey) *ir.Cluster {
 	}
 	p, _ := s.Port(key.port)
 	enforced := !c.model.Settings.Permissive
-	var bounds limits
-	if u := c.upstreams[key.service]; u != nil {
-		bounds = u.bounds
-	}
 	return keep(c.now.clusters, c.before.clusters, key, &ir.Cluster{
 		Name: clusterName(s, p, key),
 		Endpoints: []ir.EndpointSet{{
@@ -265,9 +264,15 @@ func (c *Compiler) cluster(v *view, r reach, key clusterKey) *ir.Cluster {
 		Plaintext:           !enforced,
 		OriginalDestination: key.dialled,
 		Protocol:            key.protocol,
-		ConnectTimeout:      bounds.connectTimeout,
-		Limits:              bounds.limits,
+		Upstream:            c.boundsOf(key.service).Upstream,
 	})
+}
+
+func (c *Compiler) boundsOf(service mesh.Key) limits {
+	if s := c.upstreams[service]; s != nil {
+		return s.bounds
+	}
+	return limits{}
 }
 
 // clusterName names a cluster as Open Service Mesh did, by the pods' port. Where that

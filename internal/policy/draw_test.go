@@ -142,6 +142,15 @@ func (m maker) setting(namespace string) policyv1alpha1.UpstreamTrafficSettingSp
 			TCP: &policyv1alpha1.TCPConnectionSettings{MaxConnections: &n, ConnectTimeout: new(policyv1alpha1.Duration(m.one("connect timeout", "1s", "-1s", "soon")))},
 		},
 	}
+	if m.number("beyond", 1) == 0 {
+		out.ConnectionSettings.HTTP = &policyv1alpha1.HTTPConnectionSettings{RequestTimeout: new(policyv1alpha1.Duration(m.one("request timeout", "1s", "0s", "?")))}
+		out.OutlierDetection = &policyv1alpha1.OutlierDetectionSpec{ConsecutiveErrors: &n, MaxEjectionPercent: &n}
+		out.LoadBalancing = &policyv1alpha1.LoadBalancingSpec{
+			Policy:    policyv1alpha1.LoadBalancingPolicy(m.one("policy", "", "LeastRequest", "RoundRobin", "RingHash")),
+			HashOn:    &policyv1alpha1.HashOnSpec{Kind: policyv1alpha1.HashOnKind(m.one("hash on", "Header", "Cookie", "SourceIP")), Name: m.one("hashed", "x-user", "a b")},
+			SlowStart: &policyv1alpha1.SlowStartSpec{Window: "1m", MinWeightPercent: &n},
+		}
+	}
 	if m.number("rate limit", 1) == 0 {
 		out.RateLimit = &policyv1alpha1.RateLimitSpec{Local: &policyv1alpha1.LocalRateLimitSpec{}}
 		if m.number("rate of connections", 1) == 0 {

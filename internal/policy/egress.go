@@ -181,7 +181,7 @@ func (c *Compiler) boundEgress(e *egressObject, setting string) {
 	}
 	u.egress = true
 	if u.bounds != (limits{}) {
-		e.upstream = ir.EgressUpstream{Name: key.String(), ConnectTimeout: u.bounds.connectTimeout, Limits: u.bounds.limits}
+		e.upstream = ir.EgressUpstream{Name: key.String(), Request: u.bounds.request, Silence: u.bounds.silence, Upstream: u.bounds.Upstream}
 	}
 }
 

@@ -14,7 +14,6 @@ type memory struct {
 	shared       map[struct{}]*ir.Shared
 	groups       map[mesh.Key]*routeGroup
 	retries      map[mesh.Key]*ir.Retry
-	limits       map[mesh.Key]*ir.Limits
 	routes       map[identity.ServiceAccount]*routeTable
 	clusters     map[clusterKey]*ir.Cluster
 	destinations map[destinationKey]*ir.Destination
@@ -28,7 +27,6 @@ func newMemory() memory {
 		shared:       map[struct{}]*ir.Shared{},
 		groups:       map[mesh.Key]*routeGroup{},
 		retries:      map[mesh.Key]*ir.Retry{},
-		limits:       map[mesh.Key]*ir.Limits{},
 		routes:       map[identity.ServiceAccount]*routeTable{},
 		clusters:     map[clusterKey]*ir.Cluster{},
 		destinations: map[destinationKey]*ir.Destination{},

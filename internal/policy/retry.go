@@ -122,7 +122,8 @@ func retryPolicy(spec policyv1alpha1.RetryPolicySpec, r *remarks) (*ir.Retry, bo
 	case *n < 0:
 		r.partly(ReasonInvalidLimit, "", "numRetries is %d, but must be 0 at least: it is %d", *n, retryAttempts)
 	default:
-		out.Attempts = uint32(min(*n, math.MaxUint32))
+		// One more is the request itself, which must be counted too.
+		out.Attempts = uint32(min(*n, math.MaxUint32-1))
 	}
 	out.PerTry = readDuration(r, "perTryTimeout", spec.PerTryTimeout)
 	if base := readDuration(r, "retryBackoffBaseInterval", spec.RetryBackoffBaseInterval); base > 0 {

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -29,10 +28,11 @@ type setting struct {
 	egress bool
 }
 
-// limits bound what callers have under way to a Service.
+// limits are how callers call a Service.
 type limits struct {
-	connectTimeout time.Duration
-	limits         *ir.Limits
+	ir.Upstream
+	// request bounds a request of HTTP, silence ends a connection of bytes.
+	request, silence time.Duration
 }
 
 // compileSettings reads all UpstreamTrafficSettings, the older first: of several for one
@@ -44,7 +44,9 @@ func (c *Compiler) compileSettings() {
 		s := &setting{Object: o}
 		c.settings[o.Key] = s
 		s.readHost()
-		c.readConnectionSettings(s)
+		s.readConnectionSettings()
+		s.readOutliers()
+		s.readBalance()
 		s.readRates()
 		if !s.hosts {
 			continue
@@ -75,13 +77,31 @@ func (c *Compiler) checkSetting(s *setting) {
 		s.remarks.missing(ReasonServiceNotFound, "", "the Service %s does not exist", s.service)
 		return
 	}
+	s.checkHeadless(service)
 	web := func(p mesh.ServicePort) bool { return protocol(p.Protocol) == ir.HTTP }
 	if (s.rates.requests != nil || len(s.rates.paths) > 0) && !slices.ContainsFunc(service.Ports, web) {
 		s.remarks.partly(ReasonNoEffect, "", "no port of the Service is HTTP: limits of requests have no effect")
 	}
-	if c.model.Settings.Permissive {
+	if !c.model.Settings.Permissive {
+		c.checkPaths(s)
+	}
+}
+
+// checkHeadless tells what has no effect where callers choose the pod.
+func (s *setting) checkHeadless(service *mesh.Service) {
+	if !service.Headless {
 		return
 	}
+	if s.bounds.Balance != nil {
+		s.remarks.partly(ReasonNoEffect, "", "the Service is headless: its callers choose the pod, and loadBalancing has no effect but for requests that a TrafficSplit sends there")
+	}
+	if s.bounds.silence > 0 {
+		s.remarks.partly(ReasonNoEffect, "", "the Service is headless: tcp.idleTimeout has no effect")
+	}
+}
+
+// checkPaths tells of paths that no route has.
+func (c *Compiler) checkPaths(s *setting) {
 	accounts := c.behind(s.service)
 	tooMany := func(a identity.ServiceAccount) bool { return c.inboundRoutes(a).tooMany() }
 	if len(s.rates.paths) > 0 && slices.ContainsFunc(accounts, tooMany) {
@@ -133,58 +153,4 @@ func (c *Compiler) settingReports() []ObjectReport {
 		out = append(out, r.report(kindUpstreamTrafficSetting, s.Key, s.UID, s.Generation))
 	}
 	return out
-}
-
-// readConnectionSettings reads what is bounded at callers.
-func (c *Compiler) readConnectionSettings(s *setting) {
-	spec := s.Spec.ConnectionSettings
-	if spec == nil {
-		return
-	}
-	var bounds ir.Limits
-	bound := func(field string, n *int64) *uint32 {
-		switch {
-		case n == nil:
-			return nil
-		case *n < 0:
-			s.remarks.partly(ReasonInvalidLimit, "", "%s is %d, but must be 0 at least: it is left out", field, *n)
-			return nil
-		case *n == 0 && field != "maxRetries" && field != "maxRequestsPerConnection":
-			s.remarks.partly(ReasonNoTraffic, "", "%s is 0: next to nothing gets through", field)
-		}
-		return new(uint32(min(*n, math.MaxUint32)))
-	}
-	if t := spec.TCP; t != nil {
-		bounds.MaxConnections = bound("maxConnections", t.MaxConnections)
-		s.bounds.connectTimeout = readDuration(&s.remarks, "connectTimeout", t.ConnectTimeout)
-	}
-	if h := spec.HTTP; h != nil {
-		bounds.MaxRequests = bound("maxRequests", h.MaxRequests)
-		bounds.MaxRequestsPerConnection = bound("maxRequestsPerConnection", h.MaxRequestsPerConnection)
-		bounds.MaxPendingRequests = bound("maxPendingRequests", h.MaxPendingRequests)
-		bounds.MaxRetries = bound("maxRetries", h.MaxRetries)
-	}
-	if bounds != (ir.Limits{}) {
-		s.bounds.limits = keep(c.now.limits, c.before.limits, s.Key, &bounds)
-	}
-}
-
-// longestDuration is more than anybody waits, and less than Envoy can hold.
-const longestDuration = 10 * 365 * 24 * time.Hour
-
-// readDuration reads a time; 0 is that there is none, or none that can be used.
-func readDuration(r *remarks, field string, d *policyv1alpha1.Duration) time.Duration {
-	if d == nil {
-		return 0
-	}
-	out, err := time.ParseDuration(string(*d))
-	switch {
-	case err != nil:
-		r.partly(ReasonInvalidDuration, "", "%s: %.64q is no time with its unit, such as 500ms, 5s or 1m30s: it is left out", field, *d)
-		return 0
-	case out <= 0:
-		r.partly(ReasonInvalidDuration, "", "%s is %s, but must be more than 0: it is left out", field, *d)
-		return 0
-	}
-	return min(out, longestDuration)
 }

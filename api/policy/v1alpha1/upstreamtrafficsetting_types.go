@@ -39,6 +39,14 @@ type UpstreamTrafficSettingSpec struct {
 	// connectionSettings bound connections and requests at each caller.
 	// +optional
 	ConnectionSettings *ConnectionSettingsSpec `json:"connectionSettings,omitempty"`
+	// outlierDetection keeps callers from pods that answer with errors; no pod is kept
+	// from them when absent.
+	// +optional
+	OutlierDetection *OutlierDetectionSpec `json:"outlierDetection,omitempty"`
+	// loadBalancing says which pod a caller chooses: of two the one with fewer requests
+	// when absent.
+	// +optional
+	LoadBalancing *LoadBalancingSpec `json:"loadBalancing,omitempty"`
 	// rateLimit bounds the rate at each callee.
 	// +optional
 	RateLimit *RateLimitSpec `json:"rateLimit,omitempty"`
@@ -69,6 +77,9 @@ type TCPConnectionSettings struct {
 	// connectTimeout bounds the making of a connection; 5 s when absent.
 	// +optional
 	ConnectTimeout *Duration `json:"connectTimeout,omitempty"`
+	// idleTimeout ends a connection of bytes on which nothing is said; no bound when absent.
+	// +optional
+	IdleTimeout *Duration `json:"idleTimeout,omitempty"`
 }
 
 // HTTPConnectionSettings bounds requests.
@@ -93,6 +104,13 @@ type HTTPConnectionSettings struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=4294967295
 	MaxRetries *int64 `json:"maxRetries,omitempty"`
+	// idleTimeout ends a connection on which there is no request; 30 min when absent.
+	// +optional
+	IdleTimeout *Duration `json:"idleTimeout,omitempty"`
+	// requestTimeout bounds a request from its first byte to the end of its answer, with
+	// all its retries; no bound when absent.
+	// +optional
+	RequestTimeout *Duration `json:"requestTimeout,omitempty"`
 }
 
 // RateLimitSpec bounds a rate.

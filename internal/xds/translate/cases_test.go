@@ -114,6 +114,7 @@ func cases() map[string]*ir.Proxy {
 		"headless-and-open":  headlessCase(true),
 		"servers-and-limits": serversAndLimits(),
 		"rate-limits":        rateLimits(),
+		"upstreams":          upstreams(),
 		"ingress":            ingressCase(),
 		"egress":             egressCase(false),
 		"egress-and-open":    egressCase(true),
@@ -288,4 +289,43 @@ func rateLimits() *ir.Proxy {
 	raw := ir.InboundPort{Port: 9000, Protocol: ir.TCP, Service: servicePort("shop", "raw", 9000), Allow: anyone(), Bounds: ir.InboundBounds{Connections: connections}}
 	raw.Apart = []ir.InboundService{{ServerName: "free.shop.svc.cluster.local"}}
 	return &ir.Proxy{Class: "limits", Shared: sharedSettings(), Inbound: []ir.InboundPort{one, several, raw}}
+}
+
+// upstreams calls services each in a way of its own, in the mesh and outside.
+func upstreams() *ir.Proxy {
+	p := &ir.Proxy{Class: "upstreams", Shared: sharedSettings()}
+	for i, b := range []*ir.Balance{
+		{Kind: ir.LeastRequest, SlowStart: time.Minute, LeastPercent: 20},
+		{Kind: ir.RoundRobin},
+		{Kind: ir.HashHeader, Name: "x-user"},
+		{Kind: ir.HashCookie, Name: "user"},
+		{Kind: ir.HashSource},
+	} {
+		s := servicePort("shop", "by-"+string(b.Kind), 80)
+		c := cluster(s, ir.HTTP, account("shop", "store"))
+		c.Upstream = ir.Upstream{Idle: time.Minute, Balance: b, Outliers: &ir.Outliers{Errors: 7, Interval: time.Second, Ejection: 10 * time.Minute, MostPercent: 30}}
+		d := web(s, c, netip.AddrFrom4([4]byte{10, 96, 1, byte(i)}).String())
+		d.Routes[0].Timeouts.Request = 3 * time.Second
+		p.Outbound = append(p.Outbound, d)
+	}
+	raw := servicePort("shop", "raw", 90)
+	c := cluster(raw, ir.TCP, account("shop", "raw"))
+	c.Upstream = ir.Upstream{Balance: &ir.Balance{Kind: ir.HashSource}, Outliers: &ir.Outliers{}}
+	d := bytesTo(raw, c, "10.96.2.1")
+	d.Idle = time.Hour
+	pets := servicePort("shop", "pets", 8080)
+	dialled := cluster(pets, ir.HTTP, account("shop", "pets"))
+	dialled.Upstream = ir.Upstream{Balance: &ir.Balance{Kind: ir.RoundRobin}, Outliers: &ir.Outliers{MostPercent: 100}}
+	p.Outbound = append(p.Outbound, d, headless(web(pets, dialled), "pets"))
+	outside := ir.EgressUpstream{
+		Name: "shop/outside", Request: 2 * time.Second, Silence: time.Minute,
+		Upstream: ir.Upstream{Idle: time.Second, Outliers: &ir.Outliers{}, Balance: &ir.Balance{Kind: ir.RoundRobin}},
+	}
+	named, wild := egressHost("example.com"), egressHost("*.wild.example")
+	named.Upstream, wild.Upstream = outside, outside
+	p.Egress = []*ir.EgressPort{{Port: 443, Ways: []ir.EgressWay{
+		{Kind: ir.EgressHTTP, Hosts: []ir.EgressHost{named, wild}},
+		{Kind: ir.EgressTLS, ServerNames: []string{"example.com"}, Upstream: outside},
+	}}}
+	return p
 }

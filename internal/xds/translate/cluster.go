@@ -9,14 +9,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
-	overridev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
-	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
-	subsetv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/subset/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -65,6 +59,7 @@ func (p *parts) endpointCluster(m *maker, c *ir.Cluster, assignment string) *clu
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: assignment},
 		ConnectTimeout:       durationpb.New(cmp.Or(c.ConnectTimeout, connectTimeout)),
 		CircuitBreakers:      circuitBreakers(c.Limits),
+		OutlierDetection:     outliers(c.Outliers),
 		// Endpoints come and go as the control plane says; their health is no reason to
 		// keep one, and few healthy ones are no reason to call the others.
 		IgnoreHealthOnHostRemoval: true,
@@ -72,62 +67,29 @@ func (p *parts) endpointCluster(m *maker, c *ir.Cluster, assignment string) *clu
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()},
 	}
 	if c.Protocol == ir.HTTP {
-		out.TypedExtensionProtocolOptions = p.httpOptions(m, c.Limits)
+		out.TypedExtensionProtocolOptions = p.httpOptions(m, c.Upstream)
 	}
 	p.transports(m, c, out)
 	if c.OriginalDestination {
 		out.LoadBalancingPolicy = m.byOriginalDestination(c)
 		return out
 	}
-	out.LoadBalancingPolicy = &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{
-		m.balancer("envoy.load_balancing_policies.least_request", &leastrequestv3.LeastRequest{}),
-	}}
+	out.LoadBalancingPolicy = m.balance(c.Balance)
 	return out
 }
 
-func (m *maker) balancer(of string, config proto.Message) *clusterv3.LoadBalancingPolicy_Policy {
-	return &clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: m.extension(of, config)}
-}
-
-// byOriginalDestination takes the endpoint that the connection was made to. Where
-// no endpoint has that address, it takes the way to wherever that is, if the load
-// assignment has one, and otherwise nobody: never another endpoint.
-func (m *maker) byOriginalDestination(c *ir.Cluster) *clusterv3.LoadBalancingPolicy {
-	otherwise := &subsetv3.Subset{
-		FallbackPolicy: subsetv3.Subset_NO_FALLBACK,
-		SubsetLbPolicy: &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{
-			m.balancer("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{}),
-		}},
-	}
-	if passesThrough(c) {
-		otherwise.FallbackPolicy = subsetv3.Subset_DEFAULT_SUBSET
-		otherwise.DefaultSubset = labels(name.PassthroughKey, "true")
-	}
-	return &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{
-		m.balancer("envoy.load_balancing_policies.override_host", &overridev3.OverrideHost{
-			OverrideHostSources: []*overridev3.OverrideHost_OverrideHostSource{{Metadata: &metadatav3.MetadataKey{
-				Key:  name.BalancerMetadata,
-				Path: []*metadatav3.MetadataKey_PathSegment{{Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: name.DestinationKey}}},
-			}}},
-			FallbackPolicy: &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{
-				m.balancer("envoy.load_balancing_policies.subset", otherwise),
-			}},
-		}),
-	}}
-}
-
 // httpOptions speaks to an endpoint as the application spoke: HTTP/1.1 or HTTP/2.
-func (p *parts) httpOptions(m *maker, limits *ir.Limits) map[string]*anypb.Any {
-	if limits == nil || limits.MaxRequestsPerConnection == nil {
+func (p *parts) httpOptions(m *maker, u ir.Upstream) map[string]*anypb.Any {
+	if u.Idle == 0 && (u.Limits == nil || u.Limits.MaxRequestsPerConnection == nil) {
 		return p.http
 	}
-	return map[string]*anypb.Any{httpOptions: m.pack(sameProtocol(limits.MaxRequestsPerConnection))}
+	return map[string]*anypb.Any{httpOptions: m.pack(sameProtocol(u))}
 }
 
-func sameProtocol(requests *uint32) *httpv3.HttpProtocolOptions {
-	common := &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(httpIdle)}
-	if requests != nil {
-		common.MaxRequestsPerConnection = wrapperspb.UInt32(*requests)
+func sameProtocol(u ir.Upstream) *httpv3.HttpProtocolOptions {
+	common := &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(cmp.Or(u.Idle, httpIdle))}
+	if u.Limits != nil && u.Limits.MaxRequestsPerConnection != nil {
+		common.MaxRequestsPerConnection = wrapperspb.UInt32(*u.Limits.MaxRequestsPerConnection)
 	}
 	return &httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: common,

@@ -185,15 +185,22 @@ func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterCha
 		case ir.EgressTLS:
 			chain.FilterChainMatch.TransportProtocol = "tls"
 			chain.FilterChainMatch.ServerNames = way.ServerNames
-			chain.Filters = []*listenerv3.Filter{m.tcpChainFilter(toCluster(p.tcpProxy(egressStats), portCluster(e.Port, way.Upstream)))}
+			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
 		case ir.EgressBytes:
-			chain.Filters = []*listenerv3.Filter{m.tcpChainFilter(toCluster(p.tcpProxy(egressStats), portCluster(e.Port, way.Upstream)))}
+			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
 		default:
 			m.fail(fmt.Errorf("there is no way out of the mesh by %q", way.Kind))
 		}
 		out = append(out, chain)
 	}
 	return out
+}
+
+// egressBytes passes bytes to the address that the application has called.
+func (p *parts) egressBytes(m *maker, port uint16, way *ir.EgressWay) *listenerv3.Filter {
+	proxy := toCluster(p.tcpProxy(egressStats), portCluster(port, way.Upstream))
+	proxy.IdleTimeout = durationpb.New(way.Upstream.Silence)
+	return m.tcpChainFilter(proxy)
 }
 
 func prefixRanges(ranges []netip.Prefix) []*corev3.CidrRange {
@@ -302,7 +309,7 @@ func (m *maker) egressHost(port uint16, h ir.EgressHost, cluster string) *routev
 		out.Routes = append(out.Routes, &routev3.Route{
 			Name: r.Name, Match: match,
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}, Timeout: durationpb.New(0),
+				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}, Timeout: durationpb.New(h.Upstream.Request),
 			}},
 		})
 	}
@@ -352,6 +359,10 @@ func dnsCache() *dfpv3.DnsCacheConfig {
 func (p *parts) bound(m *maker, c *clusterv3.Cluster, u ir.EgressUpstream) {
 	c.ConnectTimeout = durationpb.New(cmp.Or(u.ConnectTimeout, connectTimeout))
 	c.CircuitBreakers = circuitBreakers(u.Limits)
-	c.TypedExtensionProtocolOptions = p.httpOptions(m, u.Limits)
+	c.OutlierDetection = outliers(u.Outliers)
+	if u.Balance != nil && c.GetLbPolicy() != clusterv3.Cluster_CLUSTER_PROVIDED {
+		c.LoadBalancingPolicy = m.balance(u.Balance)
+	}
+	c.TypedExtensionProtocolOptions = p.httpOptions(m, u.Upstream)
 	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
 }

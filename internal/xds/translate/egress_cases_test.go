@@ -23,7 +23,7 @@ func egressHost(host string) ir.EgressHost {
 
 // egressCase has every kind of way out, beside a headless service on one of the ports.
 func egressCase(passthrough bool) *ir.Proxy {
-	bounded := ir.EgressUpstream{Name: "shop/bounds", Limits: &ir.Limits{MaxConnections: new(uint32(3)), MaxRequestsPerConnection: new(uint32(2))}}
+	bounded := ir.EgressUpstream{Name: "shop/bounds", Upstream: ir.Upstream{Limits: &ir.Limits{MaxConnections: new(uint32(3)), MaxRequestsPerConnection: new(uint32(2))}}}
 	limited := egressHost("api.example.com")
 	limited.Upstream = bounded
 	limited.Routes = []ir.HTTPRoute{{Name: "shop/status", Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchPrefix, Value: "/status"}, Methods: []string{"GET"}}}}
@@ -61,7 +61,7 @@ func drawEgress(rt *rapid.T, port uint16) *ir.EgressPort {
 			way := ir.EgressWay{Kind: kind, Ranges: within, ServerFirst: rapid.Bool().Draw(rt, "server first")}
 			upstream := ir.EgressUpstream{}
 			if rapid.Bool().Draw(rt, "bounded") {
-				upstream = ir.EgressUpstream{Name: "shop/bounds", Limits: &ir.Limits{MaxRequestsPerConnection: new(uint32(1))}}
+				upstream = ir.EgressUpstream{Name: "shop/bounds", Upstream: ir.Upstream{Limits: &ir.Limits{MaxRequestsPerConnection: new(uint32(1))}}}
 			}
 			switch kind {
 			case ir.EgressHTTP:

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,14 +151,24 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
+// lastPort counts the ports that freePort has given.
+var lastPort atomic.Uint32
+
+// freePort returns a port that nothing listens on. It is none of those that the kernel
+// gives to whoever asks for any, so that no other test is given it meanwhile.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 20000, 12000
+	for range count {
+		port := first + (uint32(os.Getpid())*251+lastPort.Add(1))%count
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+		if err == nil {
+			_ = l.Close()
+			return uint16(port)
+		}
 	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return 0
 }
 
 // TestEnvoyAcceptsWhatIsDrawn loads proxies of the property tests into the real Envoy.

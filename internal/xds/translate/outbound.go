@@ -9,6 +9,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/openservicemesh/osm-operator/internal/ir"
@@ -83,7 +85,7 @@ func (t *Translator) destination(d *ir.Destination) (*piece, error) {
 		filter = m.httpChainFilter(t.parts.connectionManager(outboundStats, n))
 		made.resources = append(made.resources, m.resource(m.routeTable(n, d), n))
 	} else {
-		filter = m.tcpChainFilter(t.parts.shareConnections(d.Backends))
+		filter = m.tcpChainFilter(t.parts.shareConnections(d))
 	}
 	made.resources = append(made.resources, m.resource(serviceListener(n, d, filter), n))
 	for c := range clustersOf(d) {
@@ -159,10 +161,12 @@ func (p *parts) catchAll(m *maker, cluster string) *listenerv3.Listener {
 
 // shareConnections passes connections to back ends by their weights. The share of a
 // back end that does not exist is reset, as is all if there is none.
-func (p *parts) shareConnections(backends []ir.WeightedBackend) *tcpproxyv3.TcpProxy {
+func (p *parts) shareConnections(d *ir.Destination) *tcpproxyv3.TcpProxy {
 	proxy := p.tcpProxy(outboundStats)
+	proxy.IdleTimeout = durationpb.New(d.Idle)
+	proxy.HashPolicy = hashConnections(d)
 	var shares []*tcpproxyv3.TcpProxy_WeightedCluster_ClusterWeight
-	for _, b := range scaled(backends) {
+	for _, b := range scaled(d.Backends) {
 		cluster := name.BlockedCluster
 		if !b.Unresolved && b.Cluster != nil {
 			cluster = b.Cluster.Name
@@ -180,6 +184,17 @@ func (p *parts) shareConnections(backends []ir.WeightedBackend) *tcpproxyv3.TcpP
 		}
 		return proxy
 	}
+}
+
+// hashConnections tells a load balancer that asks for it who calls.
+func hashConnections(d *ir.Destination) []*typev3.HashPolicy {
+	hashed := func(b ir.WeightedBackend) bool {
+		return b.Cluster != nil && b.Cluster.Balance != nil && b.Cluster.Balance.Kind == ir.HashSource
+	}
+	if !slices.ContainsFunc(d.Backends, hashed) {
+		return nil
+	}
+	return []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
 }
 
 // scaled returns the back ends that get something, with weights whose sum Envoy can

@@ -319,6 +319,11 @@ func drawCluster(rt *rapid.T, n string) *ir.Cluster {
 	if rapid.Bool().Draw(rt, "limits") {
 		c.Limits = &ir.Limits{MaxConnections: new(uint32), MaxRequestsPerConnection: new(uint32)}
 	}
+	c.Idle = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "idle")
+	c.Outliers = rapid.SampledFrom([]*ir.Outliers{nil, {}, {Errors: 1, Ejection: time.Hour}}).Draw(rt, "outliers")
+	c.Balance = rapid.SampledFrom([]*ir.Balance{
+		nil, {Kind: ir.RoundRobin, SlowStart: time.Second, LeastPercent: 1}, {Kind: ir.LeastRequest}, {Kind: ir.HashHeader, Name: "x"}, {Kind: ir.HashSource},
+	}).Draw(rt, "balance")
 	return c
 }
 

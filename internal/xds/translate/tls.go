@@ -25,7 +25,7 @@ const tlsSocket = "envoy.transport_sockets.tls"
 // verified with, and what clusters without limits say of HTTP.
 func (p *parts) makeTransport(m *maker) {
 	p.tls = p.tlsParameters(m)
-	p.http = map[string]*anypb.Any{httpOptions: m.pack(sameProtocol(nil))}
+	p.http = map[string]*anypb.Any{httpOptions: m.pack(sameProtocol(ir.Upstream{}))}
 	if len(p.shared.TrustBundle) == 0 {
 		m.fail(errors.New("there are no roots to verify peers with"))
 	}
