@@ -12,6 +12,7 @@ case ${1:-up} in
     use_cluster
     use_kubectl
     hack/images.sh load
+    CGO_ENABLED=0 go build -trimpath -o bin/osm .
     go run ./test/demo up
     ;;
   down)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -245,7 +247,7 @@ func (d *demo) table(claims []claim) bool {
 	return all
 }
 
-// getMesh prints what "kubectl get mesh" does, once the counts are in.
+// getMesh runs "kubectl get mesh", once the counts are in.
 func (d *demo) getMesh(ctx context.Context) error {
 	var m operatorv1alpha1.Mesh
 	err := cluster.Until(ctx, "the mesh to count its proxies", func(ctx context.Context) (bool, error) {
@@ -259,19 +261,17 @@ func (d *demo) getMesh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ready := meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionReady)
 	fmt.Fprintln(d.out, "$ kubectl get mesh")
-	w := tabwriter.NewWriter(d.out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "NAME\tVERSION\tREADY\tREASON\tPODS\tCONNECTED\tAGE")
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", m.Name, m.Status.Version, ready.Status, ready.Reason,
-		*m.Status.Proxies.Pods, *m.Status.Proxies.Connected, time.Since(m.CreationTimestamp.Time).Round(time.Second))
-	return w.Flush()
+	kubectl := exec.CommandContext(ctx, "kubectl", "get", "mesh")
+	kubectl.Stdout, kubectl.Stderr = d.out, d.out
+	return kubectl.Run()
 }
 
 // next says what to try.
 func (d *demo) next() {
-	fmt.Fprint(d.out, `
+	fmt.Fprintf(d.out, `
 What to try next
+  export KUBECONFIG=%s PATH=%s:$PATH
   kubectl get mesh,meshrevision -o wide                 what runs
   kubectl -n osm-system get meshconfig osm-mesh-config  the mesh's configuration: edit it, it is live
   kubectl -n bookstore edit trafficsplit                other weights
@@ -279,7 +279,20 @@ What to try next
   osm mesh list; osm namespace list                     the same from the CLI
   osm proxy get config_dump -n bookbuyer POD            what a sidecar does
   make demo-down                                        take everything away
-`)
+`, os.Getenv("KUBECONFIG"), strings.Join(d.commands(), ":"))
+}
+
+// commands are the folders of kubectl and osm.
+func (*demo) commands() []string {
+	var folders []string
+	for _, command := range []string{"kubectl", "bin/osm"} {
+		if at, err := exec.LookPath(command); err == nil {
+			if at, err = filepath.Abs(at); err == nil {
+				folders = append(folders, filepath.Dir(at))
+			}
+		}
+	}
+	return folders
 }
 
 // outsideManifest is a pod outside the mesh.
