@@ -171,7 +171,7 @@ func (p *controlPlane) defaults() mesh.Settings {
 func (p *controlPlane) wireServing() error {
 	cache := serve.NewCache()
 	p.engine = controlplane.NewEngine(controlplane.EngineOptions{
-		Cache: cache, Compiled: p.verdicts.Policies, Failed: p.metrics.Failed,
+		Cache: cache, Compiled: p.verdicts.Policies, Failed: p.metrics.Failed, Recompiled: p.metrics.Recompiled,
 		Gone: func(podUID string) { p.xds.Disconnect(podUID, "the pod is gone") },
 	})
 	p.files = &controlplane.Files{

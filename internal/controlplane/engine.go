@@ -37,6 +37,8 @@ type EngineOptions struct {
 	Cache Cache
 	// Compiled is told of what is to be said of policies, after each compilation.
 	Compiled func(reports []policy.ObjectReport)
+	// Recompiled is told, after each compilation, how many classes were compiled.
+	Recompiled func(classes int)
 	// Failed is told of each class or load assignment that could not be made.
 	Failed func(what string)
 	// Gone is told of pods of the mesh that are no more.
@@ -78,6 +80,9 @@ type class struct {
 func NewEngine(o EngineOptions) *Engine {
 	if o.Compiled == nil {
 		o.Compiled = func([]policy.ObjectReport) {}
+	}
+	if o.Recompiled == nil {
+		o.Recompiled = func(int) {}
 	}
 	if o.Failed == nil {
 		o.Failed = func(string) {}
@@ -121,8 +126,9 @@ func (e *Engine) SetTrustBundle(ctx context.Context, bundle []byte) {
 	}
 }
 
-// Update follows a Model. A change of endpoints alone touches their load assignments
-// and nothing else. ctx bounds what waits for proxies.
+// Update follows a Model. A change touches what depends on it and nothing else: that of
+// endpoints alone their load assignments, any other the classes that are compiled from
+// what it changes. ctx bounds what waits for proxies.
 func (e *Engine) Update(ctx context.Context, m *mesh.Model, change mesh.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,15 +140,8 @@ func (e *Engine) Update(ctx context.Context, m *mesh.Model, change mesh.Change) 
 	for name := range e.assignments.touched(before, m, change) {
 		e.assign(ctx, m, name)
 	}
-	if recompiles(change) || !e.compiled.Load() || e.compiler.Reads(change.Endpoints) {
-		e.compile(ctx, m)
-	}
+	e.compile(ctx, m)
 	e.place(before, m, change)
-}
-
-// recompiles reports whether a change concerns more than endpoints and pods.
-func recompiles(c mesh.Change) bool {
-	return len(c.Services) > 0 || len(c.Classes) > 0 || c.Policies || c.Settings || c.Namespaces
 }
 
 // place gives proxies the class that their pods have now, and lets go of pods that are
@@ -173,18 +172,20 @@ func (e *Engine) Place(pod mesh.Key, podUID, class string) {
 	}
 }
 
-// compile makes all classes anew. What is the same keeps its bytes, so that nothing is
-// sent for it; mu is held.
+// compile makes those classes anew that are made of something that differs. What is the
+// same keeps its bytes, so that nothing is sent for it; mu is held.
 func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	if len(e.bundle) == 0 {
 		return
 	}
-	e.compiler = policy.New(m, e.bundle, e.compiler)
-	proxies := make([]*ir.Proxy, 0, len(m.Classes))
-	for id, c := range m.Classes {
-		proxy := e.compiler.Proxy(c)
-		proxies = append(proxies, proxy)
-		e.translate(ctx, m, id, proxy)
+	next := policy.New(m, e.bundle, e.compiler)
+	if next == e.compiler {
+		return // nothing that policies are compiled from differs
+	}
+	e.compiler = next
+	before := next.Compiled()
+	for id := range next.Affected() {
+		e.translate(ctx, m, id, next.Proxy(m.Classes[id]))
 	}
 	for id := range e.classes {
 		if m.Classes[id] == nil {
@@ -194,9 +195,16 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 			delete(e.failing, id)
 		}
 	}
-	e.translator.Retain(proxies)
+	e.translator.Retain(func(yield func(*ir.Proxy) bool) {
+		for _, c := range e.classes {
+			if !yield(c.proxy) {
+				return
+			}
+		}
+	})
 	e.compiled.Store(true)
-	e.Compiled(e.compiler.Report())
+	e.Recompiled(next.Compiled() - before)
+	e.Compiled(next.Report())
 }
 
 // translate hands on what a class is sent, unless that is the same as before; mu is held.

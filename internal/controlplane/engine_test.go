@@ -159,13 +159,16 @@ type world struct {
 	sent   *sent
 	gone   []string
 	told   [][]policy.ObjectReport
+	// recompiled counts classes.
+	recompiled int
 }
 
 func newWorld(ctx context.Context, bundle []byte) *world {
 	w := &world{state: mesh.NewState(settings(true)), sent: newSent()}
 	w.engine = controlplane.NewEngine(controlplane.EngineOptions{
 		Cache: w.sent, Gone: func(uid string) { w.gone = append(w.gone, uid) },
-		Compiled: func(r []policy.ObjectReport) { w.told = append(w.told, r) },
+		Compiled:   func(r []policy.ObjectReport) { w.told = append(w.told, r) },
+		Recompiled: func(classes int) { w.recompiled += classes },
 	})
 	w.engine.SetTrustBundle(ctx, bundle)
 	return w

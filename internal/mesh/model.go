@@ -46,6 +46,8 @@ type Model struct {
 	// ServiceAccounts are the ServiceAccounts of the running pods that each Service
 	// selects, sorted, by the Service's key.
 	ServiceAccounts map[Key][]identity.ServiceAccount
+	// Running are the ServiceAccounts that Workloads run as.
+	Running map[identity.ServiceAccount]struct{}
 	// Policies are the policy objects of those namespaces.
 	Policies Policies
 }

@@ -153,7 +153,7 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 // clone copies a Model as deep as a State may change by mistake.
 func clone(m *mesh.Model) mesh.Model {
 	out := *m
-	for _, field := range []string{"Namespaces", "Services", "Endpoints", "Workloads", "Classes", "ServiceAccounts"} {
+	for _, field := range []string{"Namespaces", "Services", "Endpoints", "Workloads", "Classes", "ServiceAccounts", "Running"} {
 		v := reflect.ValueOf(&out).Elem().FieldByName(field)
 		next := reflect.MakeMap(v.Type())
 		for iter := v.MapRange(); iter.Next(); {

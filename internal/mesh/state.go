@@ -24,7 +24,8 @@ type State struct {
 
 	marks marks
 	last  *Model
-	users map[string]int // pods of each class
+	users map[string]int         // pods of each class
+	runs  map[serviceAccount]int // pods of each ServiceAccount
 }
 
 type keySet = map[Key]struct{}
@@ -50,10 +51,11 @@ func (m *marks) clear() {
 func NewState(settings Settings) *State {
 	return &State{
 		spaces: map[string]*space{}, zones: map[string]string{}, onNode: map[string]keySet{}, policies: newPolicyTables(),
-		settings: settings, locality: newLocalityDemand(), marks: newMarks(), users: map[string]int{},
+		settings: settings, locality: newLocalityDemand(), marks: newMarks(), users: map[string]int{}, runs: map[serviceAccount]int{},
 		last: &Model{
 			Settings: settings, Namespaces: map[string]*Namespace{}, Services: map[Key]*Service{}, Endpoints: map[Key]*Endpoints{},
 			Workloads: map[Key]*Workload{}, Classes: map[string]*Class{}, ServiceAccounts: map[Key][]serviceAccount{},
+			Running:  map[serviceAccount]struct{}{},
 			Policies: noPolicies(),
 		},
 	}
@@ -153,8 +155,12 @@ func (s *State) publishWorkloads(m *Model, change Change) {
 	}
 	workloads, classes := draftOf(m.Workloads), draftOf(m.Classes)
 	made := map[string]*Class{}
-	touched := map[string]struct{}{}
+	touched, moved := map[string]struct{}{}, map[serviceAccount]struct{}{}
 	count := func(w *Workload, n int) {
+		if w != nil {
+			s.runs[w.ServiceAccount] += n
+			moved[w.ServiceAccount] = struct{}{}
+		}
 		if w != nil && w.Class != "" {
 			s.users[w.Class] += n
 			touched[w.Class] = struct{}{}
@@ -180,6 +186,25 @@ func (s *State) publishWorkloads(m *Model, change Change) {
 		}
 	}
 	m.Workloads, m.Classes = workloads.now, classes.now
+	s.publishRunning(m, moved)
+}
+
+// publishRunning looks at the ServiceAccounts of pods that came or went.
+func (s *State) publishRunning(m *Model, moved map[serviceAccount]struct{}) {
+	all := draftOf(m.Running)
+	for account := range moved {
+		_, known := m.Running[account]
+		switch used := s.runs[account] > 0; {
+		case used && !known:
+			all.put(account, struct{}{})
+		case !used && known:
+			all.drop(account)
+		}
+		if s.runs[account] == 0 {
+			delete(s.runs, account)
+		}
+	}
+	m.Running = all.now
 }
 
 // draft is a map of a Model in the making: it is cloned before the first edit.

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,13 +65,13 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// oneOther returns the groups of some facts, one of them changed.
+// oneOther returns the groups of some facts, one of them changed, as another map.
 func oneOther(f *meshtest.Facts, n int) map[mesh.Key]*mesh.Object[specsv1alpha4.HTTPRouteGroupSpec] {
 	meta := metav1.ObjectMeta{Namespace: "ns-0", Name: "s0000"}
 	meshtest.Put(&f.Policies.HTTPRouteGroups, meta, specsv1alpha4.HTTPRouteGroupSpec{Matches: []specsv1alpha4.HTTPMatch{
 		{Name: "read", PathRegex: fmt.Sprintf("/books/%d", n)},
 	}})
-	return f.Policies.HTTPRouteGroups
+	return maps.Clone(f.Policies.HTTPRouteGroups)
 }
 
 // BenchmarkOverlaps makes routes of targets whose matches all overlap.

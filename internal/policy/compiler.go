@@ -2,7 +2,7 @@ package policy
 
 import (
 	"cmp"
-	"maps"
+	"iter"
 	"slices"
 	"strings"
 
@@ -13,12 +13,16 @@ import (
 
 // Compiler compiles one Model. It is not safe for concurrent use.
 //
+//	inputs ── policies are read and resolved, all of them ──> tables ── classes ──> ir.Proxy
+//	   '- the same as before: nothing is done       an entry that is the same as before,
+//	                                                and a class that has read no other
+//	                                                entry, stays what it was
+//
 // What proxies share is compiled once: callers that see the same of a service hold the
 // same pointers. Values that are the same as those of the Compiler before keep its
-// pointers, *ir.Proxy included, as long as each Compiler is asked for all classes.
+// pointers, *ir.Proxy included.
 type Compiler struct {
-	model   *mesh.Model
-	shared  *ir.Shared
+	model   inputs
 	reports []ObjectReport
 
 	// Policies, read and resolved.
@@ -32,33 +36,28 @@ type Compiler struct {
 	upstreams map[mesh.Key]*setting
 	egress    map[identity.ServiceAccount][]*ir.EgressPort
 	ingress   map[ingressKey]*ingressBackend
-	gateways  map[mesh.Key]struct{}
 	ingresses []*ingressObject
 
-	// services are the Services that can be called, in order; headless says that one
-	// of them is headless, so that it matters where a caller is.
-	services []mesh.Key
-	headless bool
-	// selecting are the Services that select pods of a ServiceAccount.
-	selecting map[identity.ServiceAccount][]mesh.Key
-
-	// now is what was compiled already, before what the Compiler before had compiled.
+	// now is what was read already, before what the Compiler before had read.
 	now, before memory
+	// classes are what proxies must do, made of all of the above.
+	classes *classes
 }
 
 // New prepares a Compiler for a Model. trustBundle are the roots that peers are
 // verified with, as PEM. previous, which may be nil, is the Compiler of the Model
-// before; it must not be used any more.
+// before; it must not be used any more, unless it is returned since nothing that it has
+// read differs.
 func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
-	c := &Compiler{
-		model: m,
-		now:   newMemory(),
+	c := &Compiler{model: inputsOf(m, trustBundle), now: newMemory()}
+	if previous == nil {
+		c.classes = newClasses()
+	} else {
+		if previous.model.same(c.model) {
+			return previous
+		}
+		c.before, c.classes = previous.now, previous.classes
 	}
-	if previous != nil {
-		c.before = previous.now
-	}
-	c.shared = keep(c.now.shared, c.before.shared, struct{}{}, sharedOf(m.Settings, trustBundle))
-	c.index()
 	c.compileGroups()
 	c.compileTCPRoutes()
 	c.compileTargets()
@@ -67,24 +66,9 @@ func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c.compileSettings()
 	c.compileEgresses()
 	c.compileIngress()
+	c.classes.follow(c)
+	c.checkSettings()
 	return c
-}
-
-// index finds the Services that can be called, and by whose pods. An ExternalName has
-// neither addresses nor endpoints: a call to it is a call to the host that it names.
-func (c *Compiler) index() {
-	c.selecting = map[identity.ServiceAccount][]mesh.Key{}
-	for _, key := range slices.SortedFunc(maps.Keys(c.model.Services), mesh.CompareKeys) {
-		s := c.model.Services[key]
-		if !callable(s) {
-			continue
-		}
-		c.services = append(c.services, key)
-		c.headless = c.headless || s.Headless
-		for _, account := range c.model.ServiceAccounts[key] {
-			c.selecting[account] = append(c.selecting[account], key)
-		}
-	}
 }
 
 // callable reports whether there is something of a Service to connect to.
@@ -104,21 +88,14 @@ func sharedOf(s mesh.Settings, trustBundle []byte) *ir.Shared {
 }
 
 // Proxy returns what the proxies of a class of the Model must do.
-func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy {
-	if known := c.now.proxies[class.ID]; known != nil {
-		return known
-	}
-	return keep(c.now.proxies, c.before.proxies, class.ID, &ir.Proxy{
-		Class:       class.ID,
-		Identity:    identity.ID{TrustDomain: c.model.Settings.TrustDomain, ServiceAccount: class.ServiceAccount},
-		Inbound:     c.inbound(class),
-		Outbound:    c.outbound(class),
-		Egress:      c.egress[class.ServiceAccount],
-		Passthrough: c.model.Settings.Egress,
-		Metrics:     class.Metrics,
-		Shared:      c.shared,
-	})
-}
+func (c *Compiler) Proxy(class *mesh.Class) *ir.Proxy { return c.classes.proxies.Get(class.ID) }
+
+// Affected returns the IDs of the classes whose proxies may have to do something else
+// than when they were last asked for; all others have to do the same.
+func (c *Compiler) Affected() iter.Seq[string] { return c.classes.proxies.Suspects() }
+
+// Compiled returns how many classes were compiled by this Compiler and by those before.
+func (c *Compiler) Compiled() int { return c.classes.proxies.Made() }
 
 // Report returns what is to be said of each policy object, sorted by kind and key.
 func (c *Compiler) Report() []ObjectReport {

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -21,8 +20,7 @@ type viewKey struct {
 
 // view is what a caller sees of the mesh.
 type view struct {
-	namespace  string
-	zone, node string
+	viewKey
 	// services are those that it may call, sorted.
 	services []mesh.Key
 	// reach says what it may reach of a Service.
@@ -35,45 +33,64 @@ type view struct {
 type reach struct {
 	// ok says that it may reach any of it.
 	ok bool
-	// peers are the ServiceAccounts that it may reach, sorted.
-	peers []identity.ServiceAccount
-	// limit is the peers as an ir.EndpointSet names them; empty if they are all.
+	// limit is the ServiceAccounts that it may reach as an ir.EndpointSet names them;
+	// empty if they are all.
 	limit string
 }
 
-// all is the whole of a Service.
-func (c *Compiler) all(service mesh.Key) reach {
-	return reach{ok: true, peers: c.model.ServiceAccounts[service]}
+// write writes down what may be reached of some Services, to be a part of a key.
+func write(all []reach) string {
+	words := make([]string, len(all))
+	for i, r := range all {
+		if words[i] = "no"; r.ok {
+			words[i] = "yes " + r.limit
+		}
+	}
+	return strings.Join(words, ";")
+}
+
+// written is what was written down.
+func written(s string) []reach {
+	var out []reach
+	for word := range strings.SplitSeq(s, ";") {
+		limit, ok := strings.CutPrefix(word, "yes ")
+		if !ok {
+			limit = ""
+		}
+		out = append(out, reach{ok: ok, limit: limit})
+	}
+	return out
 }
 
 // outbound returns the destinations of a class, sorted by service and port.
-func (c *Compiler) outbound(class *mesh.Class) []*ir.Destination {
+func (c *classes) outbound(class *mesh.Class) []*ir.Destination {
 	caller := class.ServiceAccount
 	key := viewKey{caller: caller, namespace: caller.Namespace}
-	compile := c.enforcedView
-	if c.model.Settings.Permissive {
-		key, compile = c.permissiveKey(caller), c.permissiveView
+	if c.mode.Get().permissive {
+		key = c.permissiveKey(caller)
 	}
 	key.zone, key.node = class.Zone, class.Node
-	if known, ok := c.now.views[key]; ok {
-		return known
+	return c.views.Get(key)
+}
+
+// view returns the destinations of those callers that see the same.
+func (c *classes) view(key viewKey) []*ir.Destination {
+	compile := c.enforcedView
+	if c.mode.Get().permissive {
+		compile = c.permissiveView
 	}
 	v := compile(key)
 	var out []*ir.Destination
 	for _, service := range v.services {
-		s := c.model.Services[service]
+		s := c.services.Get(service)
 		for i := range s.Ports {
-			out = append(out, c.destination(v, s, s.Ports[i]))
+			out = append(out, c.destinations.Get(c.destinationKey(v, s, s.Ports[i])))
 		}
 	}
-	if old := c.before.views[key]; slices.Equal(old, out) {
-		out = old
-	}
-	c.now.views[key] = out
 	return out
 }
 
-// destinationKey is all that a Destination depends on, besides the Model.
+// destinationKey is all of a caller that a Destination depends on.
 type destinationKey struct {
 	service mesh.Key
 	port    uint16
@@ -85,18 +102,48 @@ type destinationKey struct {
 	retry      mesh.Key
 }
 
-// destination returns one port of a Service as a caller sees it. Callers that see the
-// same hold the same.
-func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir.Destination {
-	split, http := c.splitOf(s, p), protocol(p.Protocol) == ir.HTTP
-	key := destinationKey{service: s.Key, port: p.Number, reach: c.reachOf(v, s, split)}
+// destinationKey reduces a caller to what matters for one port of a Service, so that
+// callers that see the same hold the same.
+func (c *classes) destinationKey(v *view, s *mesh.Service, p mesh.ServicePort) destinationKey {
+	split := c.splitOf(s, p)
+	reached := []reach{v.reach(s.Key)}
+	if split != nil {
+		for _, b := range split.backends {
+			reached = append(reached, v.reach(b.service))
+		}
+	}
+	key := destinationKey{service: s.Key, port: p.Number, reach: write(reached)}
 	key.zone, key.node = c.localityOf(v, s, split)
-	if http {
+	if protocol(p.Protocol) == ir.HTTP {
 		key.same = s.Headless && v.namespace == s.Namespace
 		key.retry = v.retries[s.Key].key()
 	}
-	if known := c.now.destinations[key]; known != nil {
-		return known
+	return key
+}
+
+// caller is as much of a caller as matters for one port of a Service.
+type caller struct {
+	zone, node string
+	// reach is what it may reach of the Service and of the back ends of its split.
+	reach map[mesh.Key]reach
+	retry *ir.Retry
+}
+
+// destination returns one port of a Service as callers see it.
+func (c *classes) destination(key destinationKey) *ir.Destination {
+	s := c.services.Get(key.service)
+	if s == nil {
+		return nil // nobody may ask
+	}
+	p, _ := s.Port(key.port)
+	split := c.splitOf(s, p)
+	v := &caller{zone: key.zone, node: key.node, retry: c.retryOf.Get(key.retry), reach: map[mesh.Key]reach{}}
+	reached := written(key.reach)
+	v.reach[s.Key] = reached[0]
+	if split != nil {
+		for i, b := range split.backends[:min(len(split.backends), len(reached)-1)] {
+			v.reach[b.service] = reached[i+1]
+		}
 	}
 	d := &ir.Destination{
 		Service:     ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number},
@@ -112,27 +159,27 @@ func (c *Compiler) destination(v *view, s *mesh.Service, p mesh.ServicePort) *ir
 		}
 	}
 	switch {
-	case http:
+	case d.Protocol == ir.HTTP:
 		d.Routes = c.httpRoutes(v, s, p, split)
 	case split != nil:
 		d.Backends = c.shares(v, split, s, p)
 	default:
 		d.Backends = c.own(v, s, p)
 	}
-	if !http && !s.Headless {
-		d.Idle = c.boundsOf(s.Key).silence
+	if d.Protocol != ir.HTTP && !s.Headless {
+		d.Idle = c.upstreams.Get(s.Key).bounds.silence
 	}
-	if http && s.Headless {
+	if d.Protocol == ir.HTTP && s.Headless {
 		d.Hosts = headlessHosts(s.Key, key.same, split == nil)
 	}
-	return keep(c.now.destinations, c.before.destinations, key, d)
+	return d
 }
 
 // splitOf returns the split that is for a port of a Service, if there is one. Where
 // only some requests are split, connections are not; and connections to a pod of a
 // headless Service are for that pod.
-func (c *Compiler) splitOf(s *mesh.Service, p mesh.ServicePort) *split {
-	split := c.splits.byRoot[s.Key]
+func (c *classes) splitOf(s *mesh.Service, p mesh.ServicePort) *split {
+	split := c.splits.Get(s.Key)
 	switch {
 	case split == nil:
 		return nil
@@ -145,32 +192,15 @@ func (c *Compiler) splitOf(s *mesh.Service, p mesh.ServicePort) *split {
 	}
 }
 
-// reachOf names what a caller may reach of a Service and of the back ends of its split.
-func (c *Compiler) reachOf(v *view, s *mesh.Service, split *split) string {
-	own := v.reach(s.Key)
-	if split == nil || c.model.Settings.Permissive {
-		return own.limit
-	}
-	var b strings.Builder
-	for _, r := range append([]reach{own}, c.reachOfBackends(v, split)...) {
-		if !r.ok {
-			b.WriteByte('-')
-		}
-		b.WriteString(r.limit)
-		b.WriteByte(';')
-	}
-	return b.String()
-}
-
 // localityOf returns where the caller is, if it matters to a Service or to a back end
 // of its split.
-func (c *Compiler) localityOf(v *view, s *mesh.Service, split *split) (zone, node string) {
+func (c *classes) localityOf(v *view, s *mesh.Service, split *split) (zone, node string) {
 	if !s.Headless {
-		zone, node = locality(v, s)
+		zone, node = locality(v.zone, v.node, s)
 	}
 	if split != nil {
 		for _, b := range split.backends {
-			z, n := locality(v, c.model.Services[b.service])
+			z, n := locality(v.zone, v.node, c.services.Get(b.service))
 			zone, node = cmp.Or(zone, z), cmp.Or(node, n)
 		}
 	}
@@ -178,29 +208,26 @@ func (c *Compiler) localityOf(v *view, s *mesh.Service, split *split) (zone, nod
 }
 
 // locality returns where the caller is, if a Service wants to be called from near.
-func locality(v *view, s *mesh.Service) (zone, node string) {
-	if s == nil {
-		return "", ""
+func locality(zone, node string, s *mesh.Service) (near, here string) {
+	if s != nil && s.ByZone() {
+		near = zone
 	}
-	if s.ByZone() {
-		zone = v.zone
+	if s != nil && s.ByNode() {
+		here = node
 	}
-	if s.ByNode() {
-		node = v.node
-	}
-	return zone, node
+	return near, here
 }
 
 // httpRoutes returns where requests to a port go: where its split sends them, and the
 // rest to the Service's own endpoints. A headless Service always has a rest: requests
 // by the name or the address of a pod go to that pod.
-func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort, split *split) []ir.HTTPRoute {
-	try, timeouts := v.retries[s.Key].ir(), ir.Timeouts{Request: c.boundsOf(s.Key).request}
-	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: try, Timeouts: timeouts}
+func (c *classes) httpRoutes(v *caller, s *mesh.Service, p mesh.ServicePort, split *split) []ir.HTTPRoute {
+	timeouts := ir.Timeouts{Request: c.upstreams.Get(s.Key).bounds.request}
+	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: v.retry, Timeouts: timeouts}
 	if split == nil {
 		return []ir.HTTPRoute{own}
 	}
-	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, s, p), Retry: try, Timeouts: timeouts}
+	shared := ir.HTTPRoute{Name: split.name, Backends: c.shares(v, split, s, p), Retry: v.retry, Timeouts: timeouts}
 	var routes []ir.HTTPRoute
 	for _, m := range split.matches {
 		shared.Match = m.match
@@ -216,8 +243,8 @@ func (c *Compiler) httpRoutes(v *view, s *mesh.Service, p mesh.ServicePort, spli
 }
 
 // own are the endpoints of the Service itself.
-func (c *Compiler) own(v *view, s *mesh.Service, p mesh.ServicePort) []ir.WeightedBackend {
-	r := v.reach(s.Key)
+func (c *classes) own(v *caller, s *mesh.Service, p mesh.ServicePort) []ir.WeightedBackend {
+	r := v.reach[s.Key]
 	if !r.ok {
 		return []ir.WeightedBackend{{Weight: 1, Unresolved: true}}
 	}
@@ -226,7 +253,7 @@ func (c *Compiler) own(v *view, s *mesh.Service, p mesh.ServicePort) []ir.Weight
 	})}}
 }
 
-// clusterKey is all that a Cluster depends on, besides the Model.
+// clusterKey is all of a caller that a Cluster depends on, and what it is for.
 type clusterKey struct {
 	service  mesh.Key
 	port     uint16
@@ -238,41 +265,39 @@ type clusterKey struct {
 }
 
 // cluster returns the endpoints of a port of a Service, as far as they may be reached.
-// In enforced mode nothing but the mesh is, and never in clear.
-func (c *Compiler) cluster(v *view, r reach, key clusterKey) *ir.Cluster {
-	s := c.model.Services[key.service]
+func (c *classes) cluster(v *caller, r reach, key clusterKey) *ir.Cluster {
 	key.limit = r.limit
 	if !key.dialled {
-		key.zone, key.node = locality(v, s)
+		key.zone, key.node = locality(v.zone, v.node, c.services.Get(key.service))
 	}
-	if known := c.now.clusters[key]; known != nil {
-		return known
+	return c.clusters.Get(key)
+}
+
+// endpoints makes a cluster. In enforced mode nothing but the mesh is reached, and never
+// in clear.
+func (c *classes) endpoints(key clusterKey) *ir.Cluster {
+	s := c.services.Get(key.service)
+	if s == nil {
+		return nil // nobody may ask
 	}
 	p, _ := s.Port(key.port)
-	enforced := !c.model.Settings.Permissive
-	return keep(c.now.clusters, c.before.clusters, key, &ir.Cluster{
+	enforced := !c.mode.Get().permissive
+	return &ir.Cluster{
 		Name: clusterName(s, p, key),
 		Endpoints: []ir.EndpointSet{{
 			Service:         ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number},
-			ServiceAccounts: r.limit,
+			ServiceAccounts: key.limit,
 			MeshedOnly:      enforced,
 			Zone:            key.zone,
 			Node:            key.node,
 		}},
 		SNI:                 s.Name + "." + s.Namespace + "." + clusterHosts,
-		Peers:               r.peers,
+		Peers:               c.peers(key.service, key.limit),
 		Plaintext:           !enforced,
 		OriginalDestination: key.dialled,
 		Protocol:            key.protocol,
-		Upstream:            c.boundsOf(key.service).Upstream,
-	})
-}
-
-func (c *Compiler) boundsOf(service mesh.Key) limits {
-	if s := c.upstreams[service]; s != nil {
-		return s.bounds
+		Upstream:            c.upstreams.Get(key.service).bounds.Upstream,
 	}
-	return limits{}
 }
 
 // clusterName names a cluster as Open Service Mesh did, by the pods' port. Where that

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -19,14 +18,15 @@ const (
 
 // inbound returns the ports that a class serves, in the order of their numbers. Where
 // Services disagree about what is spoken on a port, the first by name is believed.
-func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
-	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*ingressBackend{}
+func (c *classes) inbound(class *mesh.Class) []ir.InboundPort {
+	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*ir.Ingress{}
 	services := map[uint16][]mesh.Key{}
-	c.eachPort(class, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
+	permissive, routes := c.mode.Get().permissive, c.routes.Get(class.ServiceAccount)
+	eachPort(class, c.services.Get, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
 		if !slices.Contains(services[target], s.Key) {
 			services[target] = append(services[target], s.Key)
 		}
-		if b := c.ingress[ingressKey{s.Key, target}]; b != nil && !slices.Contains(gates[target], b) {
+		if b := c.ingress.Get(ingressKey{s.Key, target}); b != nil && !slices.Contains(gates[target], b) {
 			gates[target] = append(gates[target], b)
 		}
 		if _, taken := ports[target]; taken || reserved(target) {
@@ -37,7 +37,7 @@ func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 			Service: ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number},
 			Allow:   anyone(),
 		}
-		if !c.model.Settings.Permissive {
+		if !permissive {
 			port.Allow = c.mayConnect(class.ServiceAccount, target)
 		}
 		ports[target] = port
@@ -45,7 +45,7 @@ func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 	out := make([]ir.InboundPort, 0, len(ports))
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
 		port := ports[number]
-		c.bound(&port, services[number], c.inboundRoutes(class.ServiceAccount))
+		c.bound(&port, services[number], routes)
 		port.Ingress = gateways(gates[number])
 		out = append(out, port)
 	}
@@ -54,9 +54,9 @@ func (c *Compiler) inbound(class *mesh.Class) []ir.InboundPort {
 
 // eachPort calls f for each port of the Services of a class, with the port of its pods
 // that it leads to. A name that the pods have no port for leads nowhere.
-func (c *Compiler) eachPort(class *mesh.Class, f func(s *mesh.Service, p mesh.ServicePort, target uint16)) {
+func eachPort(class *mesh.Class, services func(mesh.Key) *mesh.Service, f func(s *mesh.Service, p mesh.ServicePort, target uint16)) {
 	for _, key := range class.Services {
-		s := c.model.Services[key]
+		s := services(key)
 		if s == nil {
 			continue
 		}
@@ -81,9 +81,9 @@ func reserved(port uint16) bool {
 }
 
 // mayConnect says who may connect to a port of a ServiceAccount's pods in enforced mode.
-func (c *Compiler) mayConnect(account identity.ServiceAccount, port uint16) ir.Principals {
+func (c *classes) mayConnect(account identity.ServiceAccount, port uint16) ir.Principals {
 	var out []identity.ServiceAccount
-	for _, g := range c.targets.grants[account] {
+	for _, g := range c.grants.Get(account) {
 		if g.covers(port) {
 			out = append(out, g.sources...)
 		}
@@ -98,20 +98,12 @@ func principals(accounts []identity.ServiceAccount) ir.Principals {
 
 // inboundRoutes says who may send which requests to a ServiceAccount's pods, on all of
 // their ports alike.
-func (c *Compiler) inboundRoutes(account identity.ServiceAccount) *routeTable {
-	if c.model.Settings.Permissive {
+func (c *classes) inboundRoutes(account identity.ServiceAccount) *routeTable {
+	if c.mode.Get().permissive {
 		return &routeTable{routes: permissiveRoutes(), whole: true}
 	}
-	if known := c.now.routes[account]; known != nil {
-		return known
-	}
-	table := &routeTable{permissions: mergeMatches(c.targets.grants[account])}
-	if old := c.before.routes[account]; old != nil && reflect.DeepEqual(old.permissions, table.permissions) {
-		table = old
-	} else {
-		table.routes, table.whole = addUp(account, table.permissions)
-	}
-	c.now.routes[account] = table
+	table := &routeTable{permissions: mergeMatches(c.grants.Get(account))}
+	table.routes, table.whole = addUp(account, table.permissions)
 	return table
 }
 

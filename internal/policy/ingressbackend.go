@@ -38,7 +38,7 @@ type ingressBackend struct {
 // compileIngress reads all IngressBackends, the older first: of several for one port
 // of a Service only the first is followed.
 func (c *Compiler) compileIngress() {
-	c.ingress, c.gateways = map[ingressKey]*ingressBackend{}, map[mesh.Key]struct{}{}
+	c.ingress = map[ingressKey]*ingressBackend{}
 	older := mesh.Older[policyv1alpha1.IngressBackendSpec, policyv1alpha1.IngressBackendSpec]
 	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.IngressBackends), older) {
 		i := &ingressObject{Object: o}
@@ -80,7 +80,6 @@ func (c *Compiler) readIngressSources(i *ingressObject) {
 			i.sources = append(i.sources, p)
 		case "Service":
 			key := mesh.Key{Namespace: s.Namespace, Name: s.Name}
-			c.gateways[key] = struct{}{}
 			found := c.readyAddresses(key)
 			if len(found) == 0 {
 				r.missing(ReasonEndpointsNotFound, "", "endpoints not found for service %s", key)
@@ -114,7 +113,7 @@ func (c *Compiler) certificateNames(principal string) []string {
 
 // readyAddresses are where a gateway calls from.
 func (c *Compiler) readyAddresses(service mesh.Key) []netip.Prefix {
-	e := c.model.Endpoints[service]
+	e := c.model.endpoints.get(service)
 	if e == nil {
 		return nil
 	}
@@ -232,12 +231,12 @@ func (i *ingressObject) serverNames(hosts []string) []string {
 
 // gateways puts together what is open on one port of a class's pods: one in clear and
 // one by TLS, the first of each.
-func gateways(all []*ingressBackend) []ir.Ingress {
+func gateways(all []*ir.Ingress) []ir.Ingress {
 	var out []ir.Ingress
 	for _, b := range all {
 		taken := slices.ContainsFunc(out, func(o ir.Ingress) bool { return (o.TLS == nil) == (b.TLS == nil) })
 		if !taken {
-			out = append(out, b.Ingress)
+			out = append(out, *b)
 		}
 	}
 	return out
@@ -248,7 +247,7 @@ func gateways(all []*ingressBackend) []ir.Ingress {
 func (c *Compiler) ingressReports() []ObjectReport {
 	for _, id := range slices.Sorted(maps.Keys(c.model.Classes)) {
 		served := map[ingressPlace]*ingressBackend{}
-		c.eachPort(c.model.Classes[id], func(s *mesh.Service, _ mesh.ServicePort, target uint16) {
+		eachPort(c.model.Classes[id], c.serviceOf, func(s *mesh.Service, _ mesh.ServicePort, target uint16) {
 			b := c.ingress[ingressKey{s.Key, target}]
 			if b == nil {
 				return
@@ -272,18 +271,4 @@ func (c *Compiler) ingressReports() []ObjectReport {
 type ingressPlace struct {
 	port uint16
 	tls  bool
-}
-
-// Reads reports whether what was compiled depends on the endpoints of one of these
-// Services.
-func (c *Compiler) Reads(services map[mesh.Key]struct{}) bool {
-	if c == nil {
-		return false
-	}
-	for key := range services {
-		if _, ok := c.gateways[key]; ok {
-			return true
-		}
-	}
-	return false
 }

@@ -3,36 +3,22 @@ package policy
 import (
 	"reflect"
 
-	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// memory is what was compiled, by all that it was compiled for: of one Model, the
-// same key gives the same value.
+// memory is what was read of policies, by what it was read from.
 type memory struct {
-	shared       map[struct{}]*ir.Shared
-	groups       map[mesh.Key]*routeGroup
-	retries      map[mesh.Key]*ir.Retry
-	routes       map[identity.ServiceAccount]*routeTable
-	clusters     map[clusterKey]*ir.Cluster
-	destinations map[destinationKey]*ir.Destination
-	views        map[viewKey][]*ir.Destination
-	egress       map[egressPortKey]*ir.EgressPort
-	proxies      map[string]*ir.Proxy
+	groups  map[mesh.Key]*routeGroup
+	retries map[mesh.Key]*ir.Retry
+	egress  map[egressPortKey]*ir.EgressPort
 }
 
 func newMemory() memory {
 	return memory{
-		shared:       map[struct{}]*ir.Shared{},
-		groups:       map[mesh.Key]*routeGroup{},
-		retries:      map[mesh.Key]*ir.Retry{},
-		routes:       map[identity.ServiceAccount]*routeTable{},
-		clusters:     map[clusterKey]*ir.Cluster{},
-		destinations: map[destinationKey]*ir.Destination{},
-		views:        map[viewKey][]*ir.Destination{},
-		egress:       map[egressPortKey]*ir.EgressPort{},
-		proxies:      map[string]*ir.Proxy{},
+		groups:  map[mesh.Key]*routeGroup{},
+		retries: map[mesh.Key]*ir.Retry{},
+		egress:  map[egressPortKey]*ir.EgressPort{},
 	}
 }
 

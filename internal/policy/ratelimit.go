@@ -150,7 +150,7 @@ func printable(value string) bool {
 // bound bounds what comes to a port of a class's pods, by the Services that lead to it,
 // in their order, and by the roots whose splits do. What names none of them counts for
 // the first.
-func (c *Compiler) bound(port *ir.InboundPort, services []mesh.Key, table *routeTable) {
+func (c *classes) bound(port *ir.InboundPort, services []mesh.Key, table *routeTable) {
 	first := c.ratesOf(services[0])
 	port.Bounds.Connections = first.connections
 	if port.Protocol == ir.HTTP {
@@ -176,17 +176,14 @@ func (c *Compiler) bound(port *ir.InboundPort, services []mesh.Key, table *route
 	}
 }
 
-func (c *Compiler) ratesOf(service mesh.Key) rates {
-	if s := c.upstreams[service]; s != nil {
-		return s.rates
-	}
-	return rates{}
+func (c *classes) ratesOf(service mesh.Key) rates {
+	return c.upstreams.Get(service).rates
 }
 
-func (c *Compiler) apart(port *ir.InboundPort, service mesh.Key, r rates, table *routeTable) ir.InboundService {
+func (c *classes) apart(port *ir.InboundPort, service mesh.Key, r rates, table *routeTable) ir.InboundService {
 	out := ir.InboundService{Bounds: ir.InboundBounds{Connections: r.connections}}
 	if port.Protocol == ir.HTTP {
-		s := c.model.Services[service]
+		s := c.services.Get(service)
 		out.Hosts = headlessHosts(service, true, s != nil && s.Headless)
 		out.Bounds.Requests = r.requests
 		out.Routes = table.bounded(r.paths)
@@ -195,10 +192,10 @@ func (c *Compiler) apart(port *ir.InboundPort, service mesh.Key, r rates, table 
 }
 
 // rootsOver are the roots, besides the Services themselves, that send them something.
-func (c *Compiler) rootsOver(services []mesh.Key) []mesh.Key {
+func (c *classes) rootsOver(services []mesh.Key) []mesh.Key {
 	var out []mesh.Key
 	for _, key := range services {
-		for _, root := range c.splits.rootsOf[key] {
+		for _, root := range c.rootsOf.Get(key) {
 			if !slices.Contains(services, root) {
 				out = append(out, root)
 			}

@@ -179,7 +179,7 @@ func (c *Compiler) portConflicts() []ObjectReport {
 	found := map[mesh.Key]*remarks{}
 	for _, id := range slices.Sorted(maps.Keys(c.model.Classes)) {
 		served := map[uint16]ir.InboundPort{}
-		c.eachPort(c.model.Classes[id], func(s *mesh.Service, p mesh.ServicePort, target uint16) {
+		eachPort(c.model.Classes[id], c.serviceOf, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
 			first, taken := served[target]
 			if !taken {
 				served[target] = ir.InboundPort{Protocol: protocol(p.Protocol), Service: ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number}}

@@ -44,13 +44,6 @@ func (r *retry) key() mesh.Key {
 	return r.object
 }
 
-func (r *retry) ir() *ir.Retry {
-	if r == nil {
-		return nil
-	}
-	return r.policy
-}
-
 // compileRetries reads all Retries, the older first: of several for one source and one
 // Service only the first is followed. They may live in any namespace; those of the
 // mesh are reported.

@@ -200,11 +200,11 @@ func scaled(weights []float64, factor float64) ([]uint32, bool) {
 
 // shares returns the back ends of a split for a port of its root. One without such a
 // port gets nothing; one that the caller may not reach keeps its share and fails it.
-func (c *Compiler) shares(v *view, s *split, root *mesh.Service, port mesh.ServicePort) []ir.WeightedBackend {
+func (c *classes) shares(v *caller, s *split, root *mesh.Service, port mesh.ServicePort) []ir.WeightedBackend {
 	var out []ir.WeightedBackend
-	for i, r := range c.reachOfBackends(v, s) {
-		b := s.backends[i]
-		p, ok := portFor(c.model.Services[b.service], port.Number)
+	for _, b := range s.backends {
+		p, ok := portFor(c.services.Get(b.service), port.Number)
+		r := v.reach[b.service]
 		switch {
 		case !ok:
 		case !r.ok:
@@ -218,18 +218,12 @@ func (c *Compiler) shares(v *view, s *split, root *mesh.Service, port mesh.Servi
 	return out
 }
 
-// reachOfBackends says of each back end of a split what of it a caller may reach.
-func (c *Compiler) reachOfBackends(v *view, s *split) []reach {
-	out := make([]reach, len(s.backends))
-	for i, b := range s.backends {
-		out[i] = v.reach(b.service)
-	}
-	return out
-}
-
 // portFor returns the port of a back end that stands for a port of its root: that of
 // the same number, else one without a name.
 func portFor(backend *mesh.Service, number uint16) (mesh.ServicePort, bool) {
+	if backend == nil {
+		return mesh.ServicePort{}, false
+	}
 	if p, ok := backend.Port(number); ok {
 		return p, true
 	}

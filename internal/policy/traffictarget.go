@@ -43,13 +43,12 @@ func (c *Compiler) compileTargets() {
 		grants:       map[identity.ServiceAccount][]*grant{},
 		destinations: map[identity.ServiceAccount]map[identity.ServiceAccount]struct{}{},
 	}
-	running := c.running()
 	for _, key := range slices.SortedFunc(maps.Keys(c.model.Policies.TrafficTargets), mesh.CompareKeys) {
 		o := c.model.Policies.TrafficTargets[key]
 		var r remarks
 		c.compileTarget(o, &r)
 		if len(r.fatal) == 0 {
-			c.noteAbsent(o, running, &r)
+			c.noteAbsent(o, &r)
 		}
 		c.reports = append(c.reports, r.report("TrafficTarget", key, o.UID, o.Generation))
 	}
@@ -163,27 +162,15 @@ func (c *Compiler) followGroup(key mesh.Key, names []string, g *grant, r *remark
 	g.matches = append(g.matches, chosen...)
 }
 
-// running are the ServiceAccounts that pods of the mesh's namespaces run as.
-func (c *Compiler) running() map[identity.ServiceAccount]struct{} {
-	out := map[identity.ServiceAccount]struct{}{}
-	if len(c.model.Policies.TrafficTargets) == 0 {
-		return out
-	}
-	for _, w := range c.model.Workloads {
-		out[w.ServiceAccount] = struct{}{}
-	}
-	return out
-}
-
 // noteAbsent tells of ServiceAccounts that no pod runs as; of those in namespaces
 // outside the mesh nothing is known.
-func (c *Compiler) noteAbsent(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], running map[identity.ServiceAccount]struct{}, r *remarks) {
+func (c *Compiler) noteAbsent(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], r *remarks) {
 	for _, s := range slices.Concat([]accessv1alpha3.IdentityBindingSubject{o.Spec.Destination}, o.Spec.Sources) {
 		account := identity.ServiceAccount{Namespace: s.Namespace, Name: s.Name}
 		if s.Kind != kindServiceAccount || s.Name == "" || c.model.Namespaces[s.Namespace] == nil {
 			continue
 		}
-		if _, ok := running[account]; !ok {
+		if _, ok := c.model.Running[account]; !ok {
 			r.missing(ReasonNoPods, "", "no pod runs as ServiceAccount %s", account)
 		}
 	}

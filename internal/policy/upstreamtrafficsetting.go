@@ -58,6 +58,11 @@ func (c *Compiler) compileSettings() {
 		}
 		c.upstreams[s.service] = s
 	}
+}
+
+// checkSettings looks at the settings that are followed, once it is known what may be
+// sent to whom.
+func (c *Compiler) checkSettings() {
 	for _, s := range c.upstreams {
 		c.checkSetting(s)
 	}
@@ -103,7 +108,7 @@ func (s *setting) checkHeadless(service *mesh.Service) {
 // checkPaths tells of paths that no route has.
 func (c *Compiler) checkPaths(s *setting) {
 	accounts := c.behind(s.service)
-	tooMany := func(a identity.ServiceAccount) bool { return c.inboundRoutes(a).tooMany() }
+	tooMany := func(a identity.ServiceAccount) bool { return c.classes.routes.Get(a).tooMany() }
 	if len(s.rates.paths) > 0 && slices.ContainsFunc(accounts, tooMany) {
 		s.remarks.partly(ReasonNoEffect, "", "httpRoutes: what may be sent to the Service's pods is too much for paths to be told apart: limits of paths have no effect")
 	}

@@ -13,7 +13,7 @@ import (
 // the names that Open Service Mesh gave them. They are safe for concurrent use.
 type Metrics struct {
 	events, admissions, codes, failures *prometheus.CounterVec
-	broadcasts                          prometheus.Counter
+	broadcasts, classes                 prometheus.Counter
 	namespaces                          prometheus.Gauge
 	features                            *prometheus.GaugeVec
 	responses                           *prometheus.CounterVec
@@ -50,6 +50,9 @@ func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, 
 		broadcasts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "osm_proxy_broadcast_event_count", Help: "Changes of the mesh that were worked into configuration.",
 		}),
+		classes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "osm_proxy_classes_compiled_total", Help: "Classes of proxies that were compiled, since something that they depend on had changed.",
+		}),
 		namespaces: prometheus.NewGauge(prometheus.GaugeOpts{Name: "osm_resource_namespace_count", Help: "Namespaces of the mesh."}),
 		features:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "osm_feature_flag_enabled", Help: "Features that are switched on (1) or off (0)."}, []string{"feature_flag"}),
 		responses:  counter("osm_http_response_total", "Answers of the HTTP server.", "code", "method", "path"),
@@ -66,7 +69,7 @@ func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, 
 	away := gauge("osm_k8s_api_unreachable_seconds", "For how long the API server has not answered; 0 while it does.", func() float64 { return gauges.Away().Seconds() })
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.events, m.admissions, m.codes, m.failures, m.broadcasts, m.namespaces, m.features, m.responses, m.responseTime, version, waiting, away,
+		m.events, m.admissions, m.codes, m.failures, m.broadcasts, m.classes, m.namespaces, m.features, m.responses, m.responseTime, version, waiting, away,
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -94,6 +97,9 @@ func (m *Metrics) Worked(namespaces int) {
 	m.broadcasts.Inc()
 	m.namespaces.Set(float64(namespaces))
 }
+
+// Recompiled counts the classes of proxies that were compiled for a change.
+func (m *Metrics) Recompiled(classes int) { m.classes.Add(float64(classes)) }
 
 // Feature tells whether a feature is on.
 func (m *Metrics) Feature(name string, on bool) {

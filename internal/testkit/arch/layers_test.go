@@ -40,7 +40,8 @@ func layers() []layer {
 		{pkg: "internal/mesh", pure: true, local: []string{"api", "internal/identity"}, external: kinds},
 		// The model holds the spec types of the policies, so that their compiler names them;
 		// clusters have the names that dashboards know.
-		{pkg: "internal/policy", pure: true, local: []string{"api", "internal/mesh", "internal/ir", "internal/identity", "internal/xds/name"}, external: kinds},
+		{pkg: "internal/policy", pure: true, local: []string{"api", "internal/mesh", "internal/ir", "internal/identity", "internal/lineage", "internal/xds/name"}, external: kinds},
+		{pkg: "internal/lineage", pure: true, local: none(), external: none()},
 		{pkg: "internal/ir", pure: true, local: []string{"internal/identity"}, external: none()},
 		{pkg: "internal/xds/name", pure: true, local: none(), external: none()},
 		// What is sent holds the endpoint sets that it refers to, which the representation names.

@@ -12,6 +12,7 @@ package translate
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -111,7 +112,7 @@ func (t *Translator) reset(shared *ir.Shared) error {
 // Retain forgets what was made of values that none of these proxies holds any more.
 // It may be called after every compilation: it does nothing until what is remembered
 // has doubled.
-func (t *Translator) Retain(proxies []*ir.Proxy) {
+func (t *Translator) Retain(proxies iter.Seq[*ir.Proxy]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	const slack = 256
@@ -121,7 +122,7 @@ func (t *Translator) Retain(proxies []*ir.Proxy) {
 	held := map[*ir.Destination]struct{}{}
 	clusters := map[*ir.Cluster]struct{}{}
 	outside := map[*ir.EgressPort]struct{}{}
-	for _, p := range proxies {
+	for p := range proxies {
 		for _, e := range p.Egress {
 			outside[e] = struct{}{}
 		}

@@ -2,6 +2,7 @@ package translate_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func TestRetainForgetsWhatNobodyHolds(t *testing.T) {
 	first := translated(t, translator, kept)
 	for range 40 {
 		translated(t, translator, manyServices(50, kept.Shared))
-		translator.Retain([]*ir.Proxy{kept})
+		translator.Retain(slices.Values([]*ir.Proxy{kept}))
 	}
 	second := translated(t, translator, kept)
 	for typeURL, byName := range first.Resources {
@@ -201,7 +202,7 @@ func BenchmarkTranslate(b *testing.B) {
 				changed := *p.Outbound[0]
 				p.Outbound[0] = &changed
 				run1(b, t, p)
-				t.Retain([]*ir.Proxy{p})
+				t.Retain(slices.Values([]*ir.Proxy{p}))
 			}
 		})
 	}
