@@ -64,6 +64,18 @@ func TestTheAPIServerRefusesWhatMeansNothing(t *testing.T) {
 		"a status that no proxy knows":   {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: hour, responseStatusCode: 430}}}}", "Unsupported value"},
 		"a header of the protocol's own": {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: hour, responseHeadersToAdd: [{name: ':status', value: a}]}}}}", "responseHeadersToAdd[0].name"},
 		"a route without path":           {upstreamTrafficSetting + "{" + host + ", httpRoutes: [{rateLimit: {local: {requests: 1, unit: hour}}}]}", "a route needs a path"},
+		"limits of a server": {object: upstreamTrafficSetting + "{" + host + `, rateLimit: {global: {
+  tcp: {rateLimitService: {host: limits.example, port: 8081}, domain: a, descriptors: [{entries: [{key: a, value: b}]}], timeout: 20ms, failOpen: false},
+  http: {rateLimitService: {host: 10.0.0.1, port: 8081}, domain: a, enableXRateLimitHeaders: true, responseStatusCode: 503, descriptors: [{entries: [
+    {genericKey: {value: a}}, {remoteAddress: {}}, {requestHeader: {name: ":path", key: path}},
+    {headerValueMatch: {value: a, expectMatch: false, headers: [{name: a, exact: b}, {name: c, present: true}]}}]}]}}},
+  httpRoutes: [{path: /a, rateLimit: {global: {descriptors: [{entries: [{genericKey: {key: a, value: b}}]}]}}}]}`},
+		"a server without domain":          {upstreamTrafficSetting + "{" + host + ", rateLimit: {global: {http: {rateLimitService: {host: a.b, port: 1}}}}}", "domain: Required"},
+		"a server without port":            {upstreamTrafficSetting + "{" + host + ", rateLimit: {global: {http: {domain: a, rateLimitService: {host: a.b}}}}}", "port: Required"},
+		"an entry that is two":             {upstreamTrafficSetting + "{" + host + ", rateLimit: {global: {http: {domain: a, rateLimitService: {host: a.b, port: 1}, descriptors: [{entries: [{genericKey: {value: a}, remoteAddress: {}}]}]}}}}", "must have at most 1 item"},
+		"an entry that is none":            {upstreamTrafficSetting + "{" + host + ", rateLimit: {global: {http: {domain: a, rateLimitService: {host: a.b, port: 1}, descriptors: [{entries: [{}]}]}}}}", "at least 1 properties"},
+		"a header that matches in no way":  {upstreamTrafficSetting + "{" + host + ", rateLimit: {global: {http: {domain: a, rateLimitService: {host: a.b, port: 1}, descriptors: [{entries: [{headerValueMatch: {value: a, headers: [{name: a}]}}]}]}}}}", "at least 2 properties"},
+		"a connection that counts nothing": {upstreamTrafficSetting + "{" + host + ", rateLimit: {global: {tcp: {domain: a, rateLimitService: {host: a.b, port: 1}, descriptors: []}}}}", "should have at least 1 items"},
 		"outliers, balancing and times": {object: upstreamTrafficSetting + "{" + host + `,
   connectionSettings: {tcp: {idleTimeout: 1h}, http: {idleTimeout: 1m, requestTimeout: 1.5s}},
   outlierDetection: {consecutiveErrors: 1, interval: 1s, baseEjectionTime: 1m, maxEjectionPercent: 100},

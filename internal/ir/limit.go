@@ -74,3 +74,54 @@ type LocalRateLimit struct {
 	Status  uint32
 	Headers []Header
 }
+
+// GlobalRateLimit bounds a rate for all proxies together: a server of Envoy's rate limit
+// protocol is asked about each connection or request.
+type GlobalRateLimit struct {
+	// Address and Port are the server's.
+	Address string
+	Port    uint16
+	// Domain is the name by which the server knows its limits.
+	Domain string
+	// Timeout bounds the wait for the server; 0 is 20 ms.
+	Timeout time.Duration
+	// FailOpen lets through what the server cannot be asked about.
+	FailOpen bool
+	// Status, for requests, is the answer over the bound; 0 is 429.
+	Status uint32
+	// Headers, for requests, tells clients of the bound.
+	Headers bool
+	// Descriptors are what connections and requests count as.
+	Descriptors []RateDescriptor
+}
+
+// RateDescriptor is something that connections or requests count as: those for which
+// each entry has a value.
+type RateDescriptor []RateEntry
+
+// RateEntryKind says where the value of an entry comes from.
+type RateEntryKind string
+
+const (
+	// RateGeneric is the same value for all.
+	RateGeneric RateEntryKind = "generic"
+	// RateAddress is the address of the caller. For requests only, like all that follow.
+	RateAddress RateEntryKind = "address"
+	// RateHeader is the value of a header.
+	RateHeader RateEntryKind = "header"
+	// RateMatch is the same value for requests whose headers match.
+	RateMatch RateEntryKind = "match"
+)
+
+// RateEntry is a key and its value.
+type RateEntry struct {
+	Kind RateEntryKind
+	// Key and Value are compared by the server; a header's value and an address are found
+	// in the request.
+	Key, Value string
+	// Header is the name of the header.
+	Header string
+	// Headers must all match, or with Otherwise must not.
+	Headers   []ValueMatch
+	Otherwise bool
+}

@@ -111,6 +111,8 @@ type InboundBounds struct {
 	// Requests are those that the routes allow; a route may have a bound of its own in
 	// place of it.
 	Requests *LocalRateLimit
+	// GlobalConnections and GlobalRequests are bounded for all proxies together.
+	GlobalConnections, GlobalRequests *GlobalRateLimit
 }
 
 // InboundService are the connections and the requests to one of several services.
@@ -140,6 +142,9 @@ type InboundRoute struct {
 	// RateLimit bounds the rate at this proxy, in place of what bounds the port; nil is
 	// no bound of its own.
 	RateLimit *LocalRateLimit
+	// Descriptors are what requests count as, in place of those of GlobalRequests; none
+	// is that those are.
+	Descriptors []RateDescriptor
 }
 
 // Grant lets principals send requests that match. It compares no query parameters.

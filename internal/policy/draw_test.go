@@ -160,12 +160,38 @@ func (m maker) setting(namespace string) policyv1alpha1.UpstreamTrafficSettingSp
 			out.RateLimit.Local.HTTP = m.rate(n)
 		}
 	}
+	if out.RateLimit != nil && m.number("global", 1) == 0 {
+		service := policyv1alpha1.RateLimitServiceSpec{Host: m.one("server", "limits.example", "10.0.0.1", "fd00::1", "a b"), Port: 8081}
+		value := m.one("value of a descriptor", "a", "")
+		out.RateLimit.Global = &policyv1alpha1.GlobalRateLimitSpec{
+			TCP: &policyv1alpha1.TCPGlobalRateLimitSpec{RateLimitService: service, Domain: m.one("domain of connections", "d"), Descriptors: []policyv1alpha1.TCPRateLimitDescriptor{
+				{Entries: []policyv1alpha1.TCPRateLimitDescriptorEntry{{Key: m.one("key", "k"), Value: value}}},
+			}},
+			HTTP: &policyv1alpha1.HTTPGlobalRateLimitSpec{RateLimitService: service, Domain: m.one("domain of requests", "d"), ResponseStatusCode: n, Descriptors: m.descriptors(value)},
+		}
+		out.HTTPRoutes = append(out.HTTPRoutes, policyv1alpha1.HTTPRouteSpec{Path: m.one("path of descriptors", "/a", "/b"), RateLimit: &policyv1alpha1.HTTPPerRouteRateLimitSpec{
+			Global: &policyv1alpha1.HTTPGlobalPerRouteRateLimitSpec{Descriptors: m.descriptors(value)},
+		}})
+	}
 	for range m.number("paths of a setting", 2) {
 		out.HTTPRoutes = append(out.HTTPRoutes, policyv1alpha1.HTTPRouteSpec{
 			Path: m.one("path of a setting", ".*", "/a", "/a/.*", "/[ab]/.*"), RateLimit: &policyv1alpha1.HTTPPerRouteRateLimitSpec{Local: m.rate(n + 1)},
 		})
 	}
 	return out
+}
+
+func (m maker) descriptors(value string) []policyv1alpha1.HTTPGlobalRateLimitDescriptor {
+	return []policyv1alpha1.HTTPGlobalRateLimitDescriptor{{Entries: []policyv1alpha1.HTTPGlobalRateLimitDescriptorEntry{
+		{GenericKey: &policyv1alpha1.GenericKeyDescriptorEntry{Value: value}},
+		{RemoteAddress: &policyv1alpha1.RemoteAddressDescriptorEntry{}},
+		{RequestHeader: &policyv1alpha1.RequestHeaderDescriptorEntry{Name: m.one("header of a descriptor", "x-user", ":path", "host"), Key: value}},
+	}}, {Entries: []policyv1alpha1.HTTPGlobalRateLimitDescriptorEntry{
+		{HeaderValueMatch: &policyv1alpha1.HeaderValueMatchDescriptorEntry{Value: value, Headers: []policyv1alpha1.HTTPHeaderMatcher{
+			{Name: m.one("matched header", "x"), Regex: m.one("matched value", "a.*", "(")},
+			{Name: m.one("matched header", "y"), Contains: m.one("matched part", "a", "(")},
+		}}},
+	}}}
 }
 
 func (m maker) rate(n int64) *policyv1alpha1.HTTPLocalRateLimitSpec {

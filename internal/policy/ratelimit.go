@@ -22,21 +22,34 @@ const (
 type rates struct {
 	connections *ir.Rate
 	requests    *ir.LocalRateLimit
+	// Of these a server is asked.
+	globalConnections, globalRequests *ir.GlobalRateLimit
 	// paths are in the order of the object, each path once.
 	paths []pathRate
 }
 
-func (r rates) none() bool { return r.connections == nil && r.requests == nil && len(r.paths) == 0 }
+func (r rates) none() bool {
+	return r.connections == nil && r.globalConnections == nil && !r.ofRequests()
+}
+
+func (r rates) ofRequests() bool {
+	return r.requests != nil || r.globalRequests != nil || len(r.paths) > 0
+}
 
 // pathRate bounds requests of one path.
 type pathRate struct {
 	text  string
 	path  ir.PathMatch
 	limit *ir.LocalRateLimit
+	// descriptors are what a server is asked about.
+	descriptors []ir.RateDescriptor
 }
 
 // readRates reads what is bounded at callees.
 func (s *setting) readRates() {
+	if l := s.Spec.RateLimit; l != nil && l.Global != nil {
+		s.readGlobal(l.Global)
+	}
 	if l := s.Spec.RateLimit; l != nil && l.Local != nil {
 		if t := l.Local.TCP; t != nil {
 			s.rates.connections = s.readRate("rateLimit.local.tcp", "connections", t.Connections, t.Unit, t.Burst)
@@ -46,6 +59,12 @@ func (s *setting) readRates() {
 		}
 	}
 	s.readPaths()
+	g := s.rates.globalRequests
+	counts := func(p pathRate) bool { return len(p.descriptors) > 0 }
+	if g != nil && len(g.Descriptors) == 0 && !slices.ContainsFunc(s.rates.paths, counts) {
+		s.remarks.partly(ReasonNoEffect, "", "rateLimit.global.http: neither it nor a route has a descriptor: the server is not asked")
+		s.rates.globalRequests = nil
+	}
 }
 
 // readPaths reads what is bounded by path, in the form that routes have theirs.
@@ -57,7 +76,7 @@ func (s *setting) readPaths() {
 		case err != nil:
 			s.remarks.partly(ReasonInvalidMatch, "", "httpRoutes: a path cannot be matched, and is left out: %v", err)
 			continue
-		case route.RateLimit == nil || route.RateLimit.Local == nil:
+		case route.RateLimit == nil || *route.RateLimit == (policyv1alpha1.HTTPPerRouteRateLimitSpec{}):
 			continue
 		case seen[path]:
 			s.remarks.partly(ReasonConflict, "", "httpRoutes: the path %.64q is there twice: the first counts", route.Path)
@@ -67,8 +86,19 @@ func (s *setting) readPaths() {
 			return
 		}
 		seen[path] = true
-		if limit := s.readLimit("httpRoutes", route.RateLimit.Local); limit != nil {
-			s.rates.paths = append(s.rates.paths, pathRate{text: route.Path, path: path, limit: limit})
+		one := pathRate{text: route.Path, path: path}
+		if l := route.RateLimit.Local; l != nil {
+			one.limit = s.readLimit("httpRoutes", l)
+		}
+		if g := route.RateLimit.Global; g != nil {
+			one.descriptors = s.readDescriptors("httpRoutes", g.Descriptors)
+			if s.rates.globalRequests == nil {
+				s.remarks.partly(ReasonInvalidRateLimit, "", "httpRoutes: descriptors of %.64q are for the server of rateLimit.global.http, and there is none: they are left out", route.Path)
+				one.descriptors = nil
+			}
+		}
+		if one.limit != nil || len(one.descriptors) > 0 {
+			s.rates.paths = append(s.rates.paths, one)
 		}
 	}
 }
@@ -108,14 +138,7 @@ func (s *setting) readLimit(at string, spec *policyv1alpha1.HTTPLocalRateLimitSp
 	if rate == nil {
 		return nil
 	}
-	out := &ir.LocalRateLimit{Rate: *rate}
-	switch status := spec.ResponseStatusCode; {
-	case status == 0:
-	case !rateStatus(status):
-		s.remarks.partly(ReasonInvalidRateLimit, "", "%s: responseStatusCode %d is no error that proxies can answer with: it is 429", at, status)
-	default:
-		out.Status = uint32(status)
-	}
+	out := &ir.LocalRateLimit{Rate: *rate, Status: s.readStatus(at, spec.ResponseStatusCode)}
 	for _, h := range spec.ResponseHeadersToAdd {
 		switch {
 		case len(out.Headers) == mostRateHeaders:
@@ -128,6 +151,19 @@ func (s *setting) readLimit(at string, spec *policyv1alpha1.HTTPLocalRateLimitSp
 		}
 	}
 	return out
+}
+
+// readStatus reads an answer; 0 is the usual one.
+func (s *setting) readStatus(at string, status int64) uint32 {
+	switch {
+	case status == 0:
+		return 0
+	case !rateStatus(status):
+		s.remarks.partly(ReasonInvalidRateLimit, "", "%s: responseStatusCode %d is no error that proxies can answer with: it is 429", at, status)
+		return 0
+	default:
+		return uint32(status)
+	}
 }
 
 // rateStatus reports whether proxies know a status of an error.
@@ -152,9 +188,8 @@ func printable(value string) bool {
 // the first.
 func (c *classes) bound(port *ir.InboundPort, services []mesh.Key, table *routeTable) {
 	first := c.ratesOf(services[0])
-	port.Bounds.Connections = first.connections
+	port.Bounds = first.bounds(port.Protocol)
 	if port.Protocol == ir.HTTP {
-		port.Bounds.Requests = first.requests
 		port.Routes = table.bounded(first.paths)
 	}
 	for _, key := range services[1:] {
@@ -169,11 +204,20 @@ func (c *classes) bound(port *ir.InboundPort, services []mesh.Key, table *routeT
 	}
 	for _, key := range c.rootsOver(services) {
 		r := c.ratesOf(key)
-		r.connections = nil
+		r.connections, r.globalConnections = nil, nil
 		if !r.none() || !first.none() {
 			port.Apart = append(port.Apart, c.apart(port, key, r, table))
 		}
 	}
+}
+
+// bounds are those of a port, without paths.
+func (r rates) bounds(spoken ir.Protocol) ir.InboundBounds {
+	out := ir.InboundBounds{Connections: r.connections, GlobalConnections: r.globalConnections}
+	if spoken == ir.HTTP {
+		out.Requests, out.GlobalRequests = r.requests, r.globalRequests
+	}
+	return out
 }
 
 func (c *classes) ratesOf(service mesh.Key) rates {
@@ -181,11 +225,10 @@ func (c *classes) ratesOf(service mesh.Key) rates {
 }
 
 func (c *classes) apart(port *ir.InboundPort, service mesh.Key, r rates, table *routeTable) ir.InboundService {
-	out := ir.InboundService{Bounds: ir.InboundBounds{Connections: r.connections}}
+	out := ir.InboundService{Bounds: r.bounds(port.Protocol)}
 	if port.Protocol == ir.HTTP {
 		s := c.services.Get(service)
 		out.Hosts = headlessHosts(service, true, s != nil && s.Headless)
-		out.Bounds.Requests = r.requests
 		out.Routes = table.bounded(r.paths)
 	}
 	return out
@@ -220,12 +263,12 @@ func (t *routeTable) bounded(paths []pathRate) []ir.InboundRoute {
 		}
 		for i := range out {
 			if out[i].Match.Path == p.path {
-				out[i].RateLimit = p.limit
+				out[i].RateLimit, out[i].Descriptors = p.limit, p.descriptors
 			}
 		}
 		if t.whole && p.path.Kind != ir.MatchAny {
 			r := t.routes[0]
-			r.Name, r.Match.Path, r.RateLimit = r.Name+" "+p.text, p.path, p.limit
+			r.Name, r.Match.Path, r.RateLimit, r.Descriptors = r.Name+" "+p.text, p.path, p.limit, p.descriptors
 			before = append(before, r)
 		}
 	}

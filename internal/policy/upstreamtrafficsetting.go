@@ -84,7 +84,7 @@ func (c *Compiler) checkSetting(s *setting) {
 	}
 	s.checkHeadless(service)
 	web := func(p mesh.ServicePort) bool { return protocol(p.Protocol) == ir.HTTP }
-	if (s.rates.requests != nil || len(s.rates.paths) > 0) && !slices.ContainsFunc(service.Ports, web) {
+	if s.rates.ofRequests() && !slices.ContainsFunc(service.Ports, web) {
 		s.remarks.partly(ReasonNoEffect, "", "no port of the Service is HTTP: limits of requests have no effect")
 	}
 	if !c.model.Settings.Permissive {

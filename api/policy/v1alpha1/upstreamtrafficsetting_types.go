@@ -118,6 +118,9 @@ type RateLimitSpec struct {
 	// local is counted by each proxy for itself.
 	// +optional
 	Local *LocalRateLimitSpec `json:"local,omitempty"`
+	// global is counted for all proxies together.
+	// +optional
+	Global *GlobalRateLimitSpec `json:"global,omitempty"`
 }
 
 // LocalRateLimitSpec bounds a rate at each proxy.
@@ -212,6 +215,9 @@ type HTTPPerRouteRateLimitSpec struct {
 	// local is counted by each proxy for itself.
 	// +optional
 	Local *HTTPLocalRateLimitSpec `json:"local,omitempty"`
+	// global is counted for all proxies together, by the server that rateLimit names.
+	// +optional
+	Global *HTTPGlobalPerRouteRateLimitSpec `json:"global,omitempty"`
 }
 
 // UpstreamTrafficSettingList is a list of UpstreamTrafficSettings.

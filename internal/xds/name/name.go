@@ -92,6 +92,11 @@ const HeadlessClusters = "headless|"
 // HeadlessCluster is the cluster of all endpoints of headless services on a port.
 func HeadlessCluster(servicePort uint16) string { return HeadlessClusters + port(servicePort) }
 
+// RateLimit is the cluster of a server that is asked about rates.
+func RateLimit(host string, servicePort uint16) string {
+	return "rate-limit|" + host + "|" + port(servicePort)
+}
+
 // InboundRoute is the route of an inbound port.
 func InboundRoute(targetPort uint16) string { return "rds-inbound." + port(targetPort) }
 

@@ -114,6 +114,7 @@ func cases() map[string]*ir.Proxy {
 		"headless-and-open":  headlessCase(true),
 		"servers-and-limits": serversAndLimits(),
 		"rate-limits":        rateLimits(),
+		"global-rate-limits": globalLimits("limits.example", 8081),
 		"upstreams":          upstreams(),
 		"ingress":            ingressCase(),
 		"egress":             egressCase(false),

@@ -59,6 +59,7 @@ func (t *Translator) inbound(p *ir.Proxy, out *resource.Set) error {
 		}
 		local := name.LocalCluster(port.Service.Namespace, port.Service.Name, port.Port)
 		out.Add(m.resource(t.parts.localCluster(port, local), local))
+		m.rateServers(port, out)
 		if port.Protocol == ir.HTTP {
 			n := name.InboundRoute(port.Port)
 			out.Add(m.resource(t.parts.inboundTable(m, port, n), n))
@@ -91,10 +92,11 @@ func (p *parts) inboundListener(m *maker) *listenerv3.Listener {
 // inboundChains take mTLS connections to one port: those that ask for a service whose
 // connections are bounded otherwise by a chain of their own.
 func (p *parts) inboundChains(m *maker, port ir.InboundPort) []*listenerv3.FilterChain {
-	out := []*listenerv3.FilterChain{p.inboundChain(m, port, "", port.Bounds.Connections)}
+	bounded := func(b ir.InboundBounds) bool { return b.Connections != nil || b.GlobalConnections != nil }
+	out := []*listenerv3.FilterChain{p.inboundChain(m, port, "", port.Bounds)}
 	for _, s := range port.Apart {
-		if s.ServerName != "" && (s.Bounds.Connections != nil || port.Bounds.Connections != nil) {
-			out = append(out, p.inboundChain(m, port, s.ServerName, s.Bounds.Connections))
+		if s.ServerName != "" && (bounded(s.Bounds) || bounded(port.Bounds)) {
+			out = append(out, p.inboundChain(m, port, s.ServerName, s.Bounds))
 		}
 	}
 	return out
@@ -104,7 +106,7 @@ func (p *parts) inboundChains(m *maker, port ir.InboundPort) []*listenerv3.Filte
 // those who may use the port at all: Envoy then ends what came in by the old chain
 // within its drain time, so that nobody keeps a stream or a connection who may not
 // open it any more.
-func (p *parts) inboundChain(m *maker, port ir.InboundPort, server string, rate *ir.Rate) *listenerv3.FilterChain {
+func (p *parts) inboundChain(m *maker, port ir.InboundPort, server string, bounds ir.InboundBounds) *listenerv3.FilterChain {
 	who := port.Allow
 	if port.Protocol == ir.HTTP {
 		who = anyRoute(port)
@@ -115,7 +117,7 @@ func (p *parts) inboundChain(m *maker, port ir.InboundPort, server string, rate 
 			DestinationPort: wrapperspb.UInt32(uint32(port.Port)), TransportProtocol: "tls", ServerNames: meshNames(port),
 		},
 		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
-		Filters:                       m.connectionLimit(rate),
+		Filters:                       append(m.connectionLimit(bounds.Connections), m.globalConnections(bounds.GlobalConnections)...),
 	}
 	if server != "" {
 		chain.Name += "/" + server
@@ -124,7 +126,7 @@ func (p *parts) inboundChain(m *maker, port ir.InboundPort, server string, rate 
 	if port.Protocol == ir.HTTP {
 		// A request by anyone else in the mesh is answered, with 403 or 404.
 		chain.TransportSocket = p.downstreamTLS(m, p.names(ir.Principals{Any: true}), "h2", "http/1.1")
-		chain.Filters = append(chain.Filters, m.httpChainFilter(p.inboundManager(port)))
+		chain.Filters = append(chain.Filters, m.httpChainFilter(p.inboundManager(m, port)))
 		return chain
 	}
 	// Names are checked in the handshake already: a filter would wait for the client's
@@ -155,8 +157,11 @@ func anyRoute(port ir.InboundPort) ir.Principals {
 // inboundManager trusts nothing that a client says of itself: the certificate's name
 // is put in place of any that came along, and the path is brought into the one form
 // that routes are compared with, and that the application gets.
-func (p *parts) inboundManager(port ir.InboundPort) *hcmv3.HttpConnectionManager {
-	return p.inboundManagerOf(name.InboundRoute(port.Port))
+func (p *parts) inboundManager(m *maker, port ir.InboundPort) *hcmv3.HttpConnectionManager {
+	config := p.inboundManagerOf(name.InboundRoute(port.Port))
+	limit := slices.IndexFunc(config.GetHttpFilters(), func(f *hcmv3.HttpFilter) bool { return f.GetName() == rateLimitFilter })
+	config.HttpFilters = slices.Insert(config.GetHttpFilters(), limit+1, m.globalRequests(port)...)
+	return config
 }
 
 func (p *parts) inboundManagerOf(route string) *hcmv3.HttpConnectionManager {
@@ -189,13 +194,15 @@ func (p *parts) makeInboundFilters(m *maker) {
 func (p *parts) inboundTable(m *maker, port ir.InboundPort, n string) *routev3.RouteConfiguration {
 	table := routeConfiguration(n)
 	table.VirtualHosts = []*routev3.VirtualHost{p.inboundHost(m, port, n, port.Bounds.Requests, port.Routes)}
+	m.countAs(table.GetVirtualHosts()[0], 0, port.Bounds.GlobalRequests, port.Routes)
 	table.VirtualHosts[0].Domains = []string{"*"}
 	taken := map[string]bool{}
 	for i, s := range port.Apart {
-		if !boundsRequests(port.Bounds.Requests, port.Routes) && !boundsRequests(s.Bounds.Requests, s.Routes) {
+		if !boundsRequests(port.Bounds, port.Routes) && !boundsRequests(s.Bounds, s.Routes) {
 			continue
 		}
 		host := p.inboundHost(m, port, fmt.Sprintf("%s/%d", n, i), s.Bounds.Requests, s.Routes)
+		m.countAs(host, i+1, s.Bounds.GlobalRequests, s.Routes)
 		if host.Domains = free(s.Hosts, taken); len(host.GetDomains()) > 0 {
 			table.VirtualHosts = append(table.VirtualHosts, host)
 		}
@@ -231,8 +238,8 @@ func (p *parts) inboundHost(m *maker, port ir.InboundPort, n string, limit *ir.L
 	return host
 }
 
-func boundsRequests(limit *ir.LocalRateLimit, routes []ir.InboundRoute) bool {
-	return limit != nil || slices.ContainsFunc(routes, func(r ir.InboundRoute) bool { return r.RateLimit != nil })
+func boundsRequests(b ir.InboundBounds, routes []ir.InboundRoute) bool {
+	return b.Requests != nil || b.GlobalRequests != nil || slices.ContainsFunc(routes, func(r ir.InboundRoute) bool { return r.RateLimit != nil })
 }
 
 // free are the hosts that are not taken yet: one host twice would make the proxy refuse

@@ -268,6 +268,9 @@ func drawBounds(rt *rapid.T) ir.InboundBounds {
 	return ir.InboundBounds{
 		Connections: rapid.SampledFrom([]*ir.Rate{nil, {Number: 3, Interval: time.Hour}}).Draw(rt, "connections"),
 		Requests:    rapid.SampledFrom([]*ir.LocalRateLimit{nil, {Rate: ir.Rate{Number: 1, Interval: time.Second}, Status: 503}}).Draw(rt, "requests"),
+
+		GlobalConnections: rapid.SampledFrom([]*ir.GlobalRateLimit{nil, globalLimits("a", 1).Inbound[2].Bounds.GlobalConnections}).Draw(rt, "global connections"),
+		GlobalRequests:    rapid.SampledFrom([]*ir.GlobalRateLimit{nil, globalLimits("b", 2).Inbound[0].Bounds.GlobalRequests}).Draw(rt, "global requests"),
 	}
 }
 

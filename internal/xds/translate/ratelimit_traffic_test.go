@@ -107,7 +107,24 @@ func TestRequestsOverALimitAreAnswered(t *testing.T) {
 func TestConnectionsOverALimitAreClosed(t *testing.T) {
 	t.Parallel()
 	w := newLimitedWorld(t)
-	heard := func(server string) bool {
+	for _, step := range []struct {
+		server  string
+		n, want int
+	}{
+		{"free.shop.svc.cluster.local", 9, 9},
+		{"raw.shop.svc.cluster.local", 9, 4},
+		{"free.shop.svc.cluster.local", 2, 2},
+	} {
+		if got := w.heard(t, step.server, step.n); got != step.want {
+			t.Errorf("%d of %d connections to %s are served, want %d", got, step.n, step.server, step.want)
+		}
+	}
+}
+
+// heard counts the connections for a server on which the application greets.
+func (w *limitedWorld) heard(t *testing.T, server string, n int) int {
+	t.Helper()
+	greeted := func() bool {
 		d := &tls.Dialer{Config: &tls.Config{Certificates: []tls.Certificate{w.buyer}, ServerName: server, InsecureSkipVerify: true}}
 		c, err := d.DialContext(w.ctx, "tcp", net.JoinHostPort(storePod, fmt.Sprint(w.raw)))
 		if err != nil {
@@ -120,22 +137,11 @@ func TestConnectionsOverALimitAreClosed(t *testing.T) {
 		_, err = c.Read(line)
 		return err == nil && string(line) == "hello"
 	}
-	for _, step := range []struct {
-		server  string
-		n, want int
-	}{
-		{"free.shop.svc.cluster.local", 9, 9},
-		{"raw.shop.svc.cluster.local", 9, 4},
-		{"free.shop.svc.cluster.local", 2, 2},
-	} {
-		got := 0
-		for range step.n {
-			if heard(step.server) {
-				got++
-			}
-		}
-		if got != step.want {
-			t.Errorf("%d of %d connections to %s are served, want %d", got, step.n, step.server, step.want)
+	out := 0
+	for range n {
+		if greeted() {
+			out++
 		}
 	}
+	return out
 }

@@ -10,8 +10,6 @@ import (
 	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
 	authorizationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -25,12 +23,7 @@ func (p *parts) makeServers(m *maker) {
 		p.always.resources = append(p.always.resources, m.resource(c, name.TracingCluster))
 	}
 	if a := p.shared.ExternalAuthorization; a != nil {
-		c := dnsCluster(name.AuthorizationCluster, a.Address, a.Port)
-		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: m.pack(&httpv3.HttpProtocolOptions{
-			UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()},
-			}},
-		})}
+		c := m.grpcCluster(name.AuthorizationCluster, a.Address, a.Port)
 		p.inbound.resources = append(p.inbound.resources, m.resource(c, name.AuthorizationCluster))
 	}
 }
