@@ -63,9 +63,10 @@ func (s *setting) readOutliers() {
 	if spec == nil {
 		return
 	}
+	interval := cmp.Or(readDuration(&s.remarks, "outlierDetection.interval", spec.Interval), outlierInterval)
 	s.bounds.Outliers = &ir.Outliers{
 		Errors:      uint32(s.readNumber("consecutiveErrors", spec.ConsecutiveErrors, 1, math.MaxUint32, outlierErrors)),
-		Interval:    cmp.Or(readDuration(&s.remarks, "outlierDetection.interval", spec.Interval), outlierInterval),
+		Interval:    max(interval, shortestInterval),
 		Ejection:    cmp.Or(readDuration(&s.remarks, "baseEjectionTime", spec.BaseEjectionTime), outlierEjection),
 		MostPercent: uint32(s.readNumber("maxEjectionPercent", spec.MaxEjectionPercent, 0, 100, outlierPercent)),
 	}
@@ -124,8 +125,14 @@ func (s *setting) readHash(spec *policyv1alpha1.HashOnSpec, out *ir.Balance) {
 	}
 }
 
-// longestDuration is more than anybody waits, and less than Envoy can hold.
-const longestDuration = 10 * 365 * 24 * time.Hour
+// Proxies count in milliseconds, and none of them is no bound at all. The longest is more
+// than anybody waits, and less than they can hold.
+const (
+	shortestDuration = time.Millisecond
+	longestDuration  = 10 * 365 * 24 * time.Hour
+	// shortestInterval keeps proxies from doing nothing but look.
+	shortestInterval = 100 * time.Millisecond
+)
 
 // readDuration reads a time; 0 is that there is none, or none that can be used.
 func readDuration(r *remarks, field string, d *policyv1alpha1.Duration) time.Duration {
@@ -141,5 +148,5 @@ func readDuration(r *remarks, field string, d *policyv1alpha1.Duration) time.Dur
 		r.partly(ReasonInvalidDuration, "", "%s is %s, but must be more than 0: it is left out", field, *d)
 		return 0
 	}
-	return min(out, longestDuration)
+	return min(max(out, shortestDuration), longestDuration)
 }

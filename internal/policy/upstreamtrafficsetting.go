@@ -83,6 +83,7 @@ func (c *Compiler) checkSetting(s *setting) {
 		return
 	}
 	s.checkHeadless(service)
+	s.checkRoot(c.splits.byRoot[s.service])
 	web := func(p mesh.ServicePort) bool { return protocol(p.Protocol) == ir.HTTP }
 	if s.rates.ofRequests() && !slices.ContainsFunc(service.Ports, web) {
 		s.remarks.partly(ReasonNoEffect, "", "no port of the Service is HTTP: limits of requests have no effect")
@@ -102,6 +103,17 @@ func (s *setting) checkHeadless(service *mesh.Service) {
 	}
 	if s.bounds.silence > 0 {
 		s.remarks.partly(ReasonNoEffect, "", "the Service is headless: tcp.idleTimeout has no effect")
+	}
+}
+
+// checkRoot tells what has no effect where all that comes to a Service is for others.
+func (s *setting) checkRoot(split *split) {
+	own := func(b splitBackend) bool { return b.service == s.service }
+	if split == nil || split.limited || slices.ContainsFunc(split.backends, own) {
+		return
+	}
+	if s.bounds.Upstream != (ir.Upstream{}) || s.rates.connections != nil || s.rates.globalConnections != nil {
+		s.remarks.partly(ReasonNoEffect, "", "TrafficSplit %s sends connections to other Services: their own settings bound them, and here only limits of requests and requestTimeout have an effect", split.name)
 	}
 }
 
