@@ -31,8 +31,8 @@ type assignments struct {
 // assignment is a load assignment in use.
 type assignment struct {
 	sets []ir.EndpointSet
-	// classes counts those that refer to it.
-	classes int
+	// layers counts those that refer to it.
+	layers int
 	// announced are the ServiceAccounts whose endpoints may be in it, awaited those that
 	// wait until proxies know that they may call them.
 	announced, awaited set[identity.ServiceAccount]
@@ -44,16 +44,16 @@ func newAssignments() assignments {
 	return assignments{used: map[string]*assignment{}, byService: map[mesh.Key]set[string]{}, ofPod: map[mesh.Key]set[mesh.Key]{}}
 }
 
-// use notes that a class refers to a load assignment, and reports whether it is to be
+// use notes that a layer refers to a load assignment, and reports whether it is to be
 // made, being the first.
 func (a *assignments) use(name string, sets []ir.EndpointSet) bool {
 	u := a.used[name]
 	if u != nil {
-		u.classes++
+		u.layers++
 		return false
 	}
 	a.used[name] = &assignment{
-		sets: sets, classes: 1,
+		sets: sets, layers: 1,
 		announced: set[identity.ServiceAccount]{}, awaited: set[identity.ServiceAccount]{},
 	}
 	for _, s := range sets {
@@ -62,15 +62,15 @@ func (a *assignments) use(name string, sets []ir.EndpointSet) bool {
 	return true
 }
 
-// release notes that a class no longer refers to a load assignment, and reports
+// release notes that a layer no longer refers to a load assignment, and reports
 // whether it was the last.
 func (a *assignments) release(name string) bool {
 	u := a.used[name]
 	if u == nil {
 		return false
 	}
-	u.classes--
-	if u.classes > 0 {
+	u.layers--
+	if u.layers > 0 {
 		return false
 	}
 	delete(a.used, name)
@@ -199,7 +199,7 @@ func (e *Engine) callers(name string) []string {
 	defer e.mu.Unlock()
 	var out []string
 	for id, c := range e.classes {
-		if c.set.Endpoints[name] != nil {
+		if c.set.RefersTo(name) {
 			out = append(out, id)
 		}
 	}

@@ -1,63 +1,93 @@
 package controlplane_test
 
 import (
+	"context"
 	"fmt"
-	"net/netip"
 	"testing"
 
-	"github.com/openservicemesh/osm-operator/internal/identity"
+	"github.com/openservicemesh/osm-operator/internal/controlplane"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/testkit/pki"
+	"github.com/openservicemesh/osm-operator/internal/xds/serve"
 )
 
-// BenchmarkEngine measures a change from fact to what is handed to the cache: services
-// of ten pods each, and a class of proxies for each service.
+// follower is a State, and an Engine with the cache that serves proxies.
+type follower struct {
+	state      *mesh.State
+	engine     *controlplane.Engine
+	recompiled int
+}
+
+func newFollower(ctx context.Context, bundle []byte) *follower {
+	f := &follower{state: mesh.NewState(settings(true))}
+	f.engine = controlplane.NewEngine(controlplane.EngineOptions{Cache: serve.NewCache(), Recompiled: func(n int) { f.recompiled += n }})
+	f.engine.SetTrustBundle(ctx, bundle)
+	return f
+}
+
+// apply does what the watcher does with facts.
+func (f *follower) apply(ctx context.Context, facts ...mesh.Fact) {
+	f.state.Apply(facts...)
+	if m, change := f.state.Publish(); !change.Empty() {
+		f.engine.Update(ctx, m, change)
+	}
+}
+
+// BenchmarkEngine measures a change from the fact until what it concerns is in the cache
+// that serves proxies: services of ten pods each, every service with a class of proxies
+// and, where policies are enforced, with a TrafficTarget for five callers.
 func BenchmarkEngine(b *testing.B) {
+	bundle := pki.New(b).RootsPEM()
 	for _, services := range []int{100, 1000} {
-		w := newWorld(b.Context(), pki.New(b).RootsPEM())
-		w.state.Apply(joined())
-		at := func(i, k int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(k), byte(i / 250), byte(i % 250)}) }
-		endpoints := func(i int, ready bool) mesh.Fact {
-			name := fmt.Sprintf("s%d", i)
-			s := &mesh.Slice{Key: key(name), Service: key(name), Ports: map[string]uint16{"http": 8080}}
-			for k := range 10 {
-				s.Endpoints = append(s.Endpoints, mesh.SliceEndpoint{
-					Addresses: []netip.Addr{at(i, k)}, Ready: k > 0 || ready, Pod: key(fmt.Sprintf("s%d-%d", i, k)),
+		m := mall{services: services, pods: 10}
+		for _, mode := range []string{"enforced", "permissive"} {
+			facts := m.facts(mode == "permissive")
+			b.Run(fmt.Sprintf("scratch/%s/%d", mode, services), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					newFollower(b.Context(), bundle).apply(b.Context(), facts...)
+				}
+			})
+			f := newFollower(b.Context(), bundle)
+			f.apply(b.Context(), facts...)
+			for _, event := range m.events() {
+				b.Run(fmt.Sprintf("%s/%s/%d", event.name, mode, services), func(b *testing.B) {
+					b.ReportAllocs()
+					f.recompiled = 0
+					n := 0
+					for b.Loop() {
+						f.apply(b.Context(), event.fact(n))
+						n++
+					}
+					b.ReportMetric(float64(f.recompiled)/float64(n), "classes/op")
 				})
 			}
-			return mesh.SliceFact{Key: s.Key, Slice: s}
 		}
-		for i := range services {
-			name := fmt.Sprintf("s%d", i)
-			w.state.Apply(service(name, byte(i)), endpoints(i, true))
-			for k := range 10 {
-				p := fmt.Sprintf("s%d-%d", i, k)
-				w.state.Apply(mesh.PodFact{Key: key(p), Pod: &mesh.Pod{
-					Workload: mesh.Workload{
-						Key: key(p), UID: p, Meshed: true, Addresses: []netip.Addr{at(i, k)}, ServiceAccount: identity.ServiceAccount{Namespace: "shop", Name: name},
-					},
-					Labels: map[string]string{"app": name},
-				}})
+	}
+}
+
+// event is something that happens to a mall again and again.
+type event struct {
+	name string
+	fact func(n int) mesh.Fact
+}
+
+func (m mall) events() []event {
+	return []event{
+		{"endpoint", func(n int) mesh.Fact { return m.endpoints(0, n%2 == 1) }},
+		{"target", func(n int) mesh.Fact { return object(shop(0), int64(n+2), m.target(0, 1, 2, 3, 4, 5+(n+1)%2)) }},
+		{"service", func(n int) mesh.Fact {
+			if n%2 == 1 {
+				return mesh.ServiceFact{Key: key("more")}
 			}
-		}
-		w.apply(b.Context())
-		b.Run(fmt.Sprintf("an endpoint of %d services", services), func(b *testing.B) {
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				if got := w.apply(b.Context(), endpoints(0, i%2 == 1)); len(got) != 1 {
-					b.Fatalf("%d things were sent", len(got))
-				}
+			return service("more", 1)
+		}},
+		{"pod of a known class", func(n int) mesh.Fact {
+			if n%2 == 1 {
+				return mesh.PodFact{Key: key(podName(0, 11))}
 			}
-		})
-		b.Run(fmt.Sprintf("a service beside %d", services), func(b *testing.B) {
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				fact := service("more", 1)
-				if i%2 == 1 {
-					fact = mesh.ServiceFact{Key: key("more")}
-				}
-				w.apply(b.Context(), fact)
-			}
-		})
+			return m.pod(0, 11)
+		}},
+		{"nothing new", func(int) mesh.Fact { return m.service(1) }},
 	}
 }

@@ -66,7 +66,8 @@ type Engine struct {
 	compiler    *policy.Compiler
 	bundle      []byte
 	classes     map[string]class
-	failing     map[string]string // what went wrong with classes and load assignments, by name
+	layers      map[*resource.Layer]int // how many classes hold each
+	failing     map[string]string       // what went wrong with classes and load assignments, by name
 	assignments assignments
 }
 
@@ -91,7 +92,7 @@ func NewEngine(o EngineOptions) *Engine {
 		o.Gone = func(string) {}
 	}
 	return &Engine{
-		EngineOptions: o, translator: translate.New(), classes: map[string]class{}, failing: map[string]string{}, assignments: newAssignments(),
+		EngineOptions: o, translator: translate.New(), classes: map[string]class{}, layers: map[*resource.Layer]int{}, failing: map[string]string{}, assignments: newAssignments(),
 	}
 }
 
@@ -190,7 +191,7 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	for id := range e.classes {
 		if m.Classes[id] == nil {
 			e.Cache.DeleteClass(id)
-			e.release(e.classes[id].set, resource.NewSet())
+			e.release(e.classes[id].set)
 			delete(e.classes, id)
 			delete(e.failing, id)
 		}
@@ -201,7 +202,7 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 				return
 			}
 		}
-	})
+	}, func(l *resource.Layer) bool { return e.layers[l] > 0 })
 	e.compiled.Store(true)
 	e.Recompiled(next.Compiled() - before)
 	e.Compiled(next.Report())
@@ -220,25 +221,43 @@ func (e *Engine) translate(ctx context.Context, m *mesh.Model, id string, proxy 
 	}
 	delete(e.failing, id)
 	e.classes[id] = class{proxy: proxy, set: set}
-	if !known {
-		old.set = resource.NewSet()
-	}
 	// Load assignments first, so that no cluster waits for its own.
-	for name, sets := range set.Endpoints {
-		if old.set.Endpoints[name] == nil && e.assignments.use(name, sets) {
-			e.assign(ctx, m, name)
-		}
-	}
+	e.hold(ctx, m, set)
 	e.Cache.SetClass(id, set)
-	e.release(old.set, set)
+	if known {
+		e.release(old.set)
+	}
 }
 
-// release gives up the load assignments that a class no longer refers to; mu is held.
-func (e *Engine) release(old, now *resource.Set) {
-	for name := range old.Endpoints {
-		if now.Endpoints[name] == nil && e.assignments.release(name) {
-			e.Cache.SetShared(name, nil)
-			delete(e.failing, name)
+// hold makes the load assignments that a class is the first to refer to; mu is held.
+func (e *Engine) hold(ctx context.Context, m *mesh.Model, set *resource.Set) {
+	for layer := range set.Layers() {
+		e.layers[layer]++
+		if e.layers[layer] > 1 {
+			continue
+		}
+		for name, sets := range layer.References() {
+			if e.assignments.use(name, sets) {
+				e.assign(ctx, m, name)
+			}
+		}
+	}
+}
+
+// release gives up the load assignments that nobody refers to any more, now that a class
+// has another set; mu is held.
+func (e *Engine) release(old *resource.Set) {
+	for layer := range old.Layers() {
+		e.layers[layer]--
+		if e.layers[layer] > 0 {
+			continue
+		}
+		delete(e.layers, layer)
+		for name := range layer.References() {
+			if e.assignments.release(name) {
+				e.Cache.SetShared(name, nil)
+				delete(e.failing, name)
+			}
 		}
 	}
 }
@@ -271,14 +290,14 @@ func (e *Engine) Resources(id string) (map[string]map[string]string, bool) {
 		return nil, false
 	}
 	out := map[string]map[string]string{}
-	for kind, resources := range c.set.Resources {
+	for _, kind := range []string{resource.ListenerType, resource.RouteType, resource.ClusterType, resource.SecretType} {
 		out[kind] = map[string]string{}
-		for name, r := range resources {
+		for name, r := range c.set.All(kind) {
 			out[kind][name] = r.Version
 		}
 	}
 	out[resource.EndpointType] = map[string]string{}
-	for name := range c.set.Endpoints {
+	for name := range c.set.References() {
 		out[resource.EndpointType][name] = e.assignments.used[name].version
 	}
 	return out, true

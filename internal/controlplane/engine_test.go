@@ -115,12 +115,12 @@ func (s *sent) versions() map[string]string {
 	defer s.mu.Unlock()
 	out := map[string]string{}
 	for id, set := range s.classes {
-		for kind, resources := range set.Resources {
-			for name, r := range resources {
+		for _, kind := range []string{resource.ListenerType, resource.RouteType, resource.ClusterType, resource.SecretType} {
+			for name, r := range set.All(kind) {
 				out[id+" "+kind+" "+name] = r.Version
 			}
 		}
-		for name := range set.Endpoints {
+		for name := range set.References() {
 			out[id+" refers to "+name] = ""
 		}
 	}

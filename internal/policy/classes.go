@@ -39,6 +39,7 @@ type classes struct {
 	clusters     *lineage.Derived[clusterKey, *ir.Cluster]
 	destinations *lineage.Derived[destinationKey, *ir.Destination]
 	views        *lineage.Derived[viewKey, []*ir.Destination]
+	ports        *lineage.Derived[string, []ir.InboundPort]
 	proxies      *lineage.Derived[string, *ir.Proxy]
 }
 
@@ -85,6 +86,7 @@ func newClasses() *classes {
 	c.clusters = lineage.NewDerived(g, c.endpoints)
 	c.destinations = lineage.NewDerived(g, c.destination)
 	c.views = lineage.NewDerived(g, c.view)
+	c.ports = lineage.NewDerived(g, c.inbound)
 	c.proxies = lineage.NewResults(g, c.proxy)
 	return c
 }
@@ -148,7 +150,7 @@ func (c *classes) proxy(id string) *ir.Proxy {
 	return &ir.Proxy{
 		Class:       class.ID,
 		Identity:    identity.ID{TrustDomain: mode.trustDomain, ServiceAccount: class.ServiceAccount},
-		Inbound:     c.inbound(class),
+		Inbound:     c.ports.Get(id),
 		Outbound:    c.outbound(class),
 		Egress:      c.egress.Get(class.ServiceAccount),
 		Passthrough: mode.passthrough,

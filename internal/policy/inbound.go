@@ -18,7 +18,11 @@ const (
 
 // inbound returns the ports that a class serves, in the order of their numbers. Where
 // Services disagree about what is spoken on a port, the first by name is believed.
-func (c *classes) inbound(class *mesh.Class) []ir.InboundPort {
+func (c *classes) inbound(id string) []ir.InboundPort {
+	class := c.all.Get(id)
+	if class == nil {
+		return nil // nobody may ask
+	}
 	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*ir.Ingress{}
 	services := map[uint16][]mesh.Key{}
 	permissive, routes := c.mode.Get().permissive, c.routes.Get(class.ServiceAccount)

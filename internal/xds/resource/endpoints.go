@@ -35,11 +35,3 @@ func endpointSetName(s ir.EndpointSet) string {
 	}
 	return n
 }
-
-// Use adds the load assignment of these sets to the Set while it is made, and
-// returns its name.
-func (s *Set) Use(sets []ir.EndpointSet) string {
-	n := EndpointsName(sets)
-	s.Endpoints[n] = sets
-	return n
-}

@@ -3,8 +3,9 @@
 //
 // The same message gives the same bytes and the same version in every process, so
 // that replicas of the control plane agree, and a proxy that changes from one to
-// another is sent nothing. A Resource and a Set are immutable once published; the
-// sets of many proxies hold the same *Resource. The package knows no mesh.
+// another is sent nothing. A Resource, a Layer and a Set are immutable once published;
+// the sets of many proxies hold the same *Layer, and layers the same *Resource. The
+// package knows no mesh.
 package resource
 
 import (
@@ -13,8 +14,6 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
-
-	"github.com/openservicemesh/osm-operator/internal/ir"
 )
 
 // The type URLs of what proxies are sent.
@@ -53,34 +52,3 @@ func New(msg proto.Message, name string) (*Resource, error) {
 		Body:    body,
 	}, nil
 }
-
-// Set is all that one class of proxies is given.
-type Set struct {
-	// Resources are listeners, routes, clusters and secrets, by type URL, then name.
-	Resources map[string]map[string]*Resource
-	// Endpoints are the load assignments that the clusters refer to, by name. Their
-	// contents change on a path of their own.
-	Endpoints map[string][]ir.EndpointSet
-}
-
-// NewSet returns a Set without contents.
-func NewSet() *Set {
-	return &Set{
-		Resources: map[string]map[string]*Resource{ListenerType: {}, RouteType: {}, ClusterType: {}, SecretType: {}},
-		Endpoints: map[string][]ir.EndpointSet{},
-	}
-}
-
-// Add puts a resource into the set while it is made, in place of one of the same
-// type and name.
-func (s *Set) Add(r *Resource) {
-	byName, ok := s.Resources[r.TypeURL]
-	if !ok {
-		byName = map[string]*Resource{}
-		s.Resources[r.TypeURL] = byName
-	}
-	byName[r.Name] = r
-}
-
-// Get returns a resource of the set, nil if it has none of that type and name.
-func (s *Set) Get(typeURL, name string) *Resource { return s.Resources[typeURL][name] }

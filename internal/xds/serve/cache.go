@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
@@ -15,8 +16,11 @@ type Cache struct {
 	// Protected by mu, which is held while streams are marked, so that all of them see
 	// changes in one order. A stream's own lock comes after it.
 	classes map[string]*class
-	users   map[string]map[*class]struct{} // the classes that refer to a load assignment
-	places  map[string]map[*stream]*class  // where the streams of a pod are
+	holders map[*resource.Layer]map[*class]struct{} // the classes whose sets hold a layer
+	users   map[string]map[*resource.Layer]struct{} // the layers that refer to a load assignment
+	places  map[string]map[*stream]*class           // where the streams of a pod are
+	// compared is how layers differ that are in place of others for many classes at once.
+	compared map[replaced]map[string][]string
 
 	// sharedMu comes after all other locks.
 	sharedMu sync.RWMutex
@@ -24,6 +28,9 @@ type Cache struct {
 	// refer to it. Protected by sharedMu, and written with mu held as well.
 	shared map[string]*resource.Resource
 }
+
+// replaced is a layer in place of another; either may be nil.
+type replaced struct{ before, after *resource.Layer }
 
 // class is what the proxies of a class are sent; protected by the cache's mu.
 type class struct {
@@ -36,10 +43,12 @@ type class struct {
 // NewCache returns a Cache that holds nothing.
 func NewCache() *Cache {
 	return &Cache{
-		classes: map[string]*class{},
-		users:   map[string]map[*class]struct{}{},
-		places:  map[string]map[*stream]*class{},
-		shared:  map[string]*resource.Resource{},
+		classes:  map[string]*class{},
+		holders:  map[*resource.Layer]map[*class]struct{}{},
+		users:    map[string]map[*resource.Layer]struct{}{},
+		places:   map[string]map[*stream]*class{},
+		shared:   map[string]*resource.Resource{},
+		compared: map[replaced]map[string][]string{},
 	}
 }
 
@@ -49,7 +58,7 @@ func (c *Cache) SetClass(id string, set *resource.Set) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cl := c.class(id)
-	changed := difference(cl.set, set)
+	changed := c.difference(cl.set, set)
 	c.refer(cl, set)
 	for s := range cl.streams {
 		s.update(id, set, changed)
@@ -82,9 +91,11 @@ func (c *Cache) SetShared(name string, r *resource.Resource) {
 	if !c.putShared(name, r) {
 		return
 	}
-	for cl := range c.users[name] {
-		for s := range cl.streams {
-			s.touch(endpoints, name)
+	for layer := range c.users[name] {
+		for cl := range c.holders[layer] {
+			for s := range cl.streams {
+				s.touch(endpoints, name)
+			}
 		}
 	}
 }
@@ -224,23 +235,44 @@ func (c *Cache) refer(cl *class, set *resource.Set) {
 	old := cl.set
 	cl.set = set
 	if set != nil {
-		for name := range set.Endpoints {
-			if c.users[name] == nil {
-				c.users[name] = map[*class]struct{}{}
-			}
-			c.users[name][cl] = struct{}{}
+		for layer := range set.Layers() {
+			c.hold(cl, layer)
 		}
 	}
 	if old == nil {
 		return
 	}
-	for name := range old.Endpoints {
-		if set != nil {
-			if _, still := set.Endpoints[name]; still {
-				continue
-			}
+	for layer := range old.Layers() {
+		if set == nil || layer != set.Own() && layer != set.Shared() {
+			c.letGo(cl, layer)
 		}
-		delete(c.users[name], cl)
+	}
+}
+
+// hold notes that a class has a layer; the caller holds mu.
+func (c *Cache) hold(cl *class, layer *resource.Layer) {
+	if c.holders[layer] == nil {
+		c.holders[layer] = map[*class]struct{}{}
+		for name := range layer.References() {
+			if c.users[name] == nil {
+				c.users[name] = map[*resource.Layer]struct{}{}
+			}
+			c.users[name][layer] = struct{}{}
+		}
+	}
+	c.holders[layer][cl] = struct{}{}
+}
+
+// letGo notes that a class no longer has a layer; the caller holds mu.
+func (c *Cache) letGo(cl *class, layer *resource.Layer) {
+	delete(c.holders[layer], cl)
+	if len(c.holders[layer]) > 0 {
+		return
+	}
+	delete(c.holders, layer)
+	maps.DeleteFunc(c.compared, func(pair replaced, _ map[string][]string) bool { return pair.before == layer || pair.after == layer })
+	for name := range layer.References() {
+		delete(c.users[name], layer)
 		if len(c.users[name]) == 0 {
 			delete(c.users, name)
 			c.forgetRemoved(name)
@@ -263,35 +295,41 @@ type change struct {
 	names [kinds][]string
 }
 
-// difference compares two sets; an unknown one differs in everything.
-func difference(old, set *resource.Set) change {
+// difference compares two sets; an unknown one differs in everything. The caller holds mu.
+func (c *Cache) difference(old, set *resource.Set) change {
 	if old == nil || set == nil {
 		return change{all: true}
 	}
 	var out change
-	for k := range kind(kinds) {
-		if k == endpoints {
-			out.names[k] = append(missing(old.Endpoints, set.Endpoints), missing(set.Endpoints, old.Endpoints)...)
-			continue
-		}
-		before, after := old.Resources[k.url()], set.Resources[k.url()]
-		out.names[k] = missing(before, after)
-		for name, r := range after {
-			if was, ok := before[name]; !ok || was != r && was.Version != r.Version {
-				out.names[k] = append(out.names[k], name)
+	for _, names := range []map[string][]string{resource.Difference(old.Own(), set.Own()), c.compare(old.Shared(), set.Shared())} {
+		for k := range kind(kinds) {
+			for _, name := range names[k.url()] {
+				if differs(k, name, old, set) {
+					out.names[k] = append(out.names[k], name)
+				}
 			}
 		}
 	}
 	return out
 }
 
-// missing lists what is in one map and not in the other.
-func missing[V any](in, from map[string]V) []string {
-	var out []string
-	for name := range in {
-		if _, ok := from[name]; !ok {
-			out = append(out, name)
-		}
+// compare compares two shared layers, once for all classes that have both one after the
+// other. The caller holds mu.
+func (c *Cache) compare(before, after *resource.Layer) map[string][]string {
+	pair := replaced{before, after}
+	names, known := c.compared[pair]
+	if !known {
+		names = resource.Difference(before, after)
+		c.compared[pair] = names
 	}
-	return out
+	return names
+}
+
+// differs reports whether a name means something else in another set.
+func differs(k kind, name string, old, set *resource.Set) bool {
+	if k == endpoints {
+		return old.RefersTo(name) != set.RefersTo(name)
+	}
+	before, after := old.Get(k.url(), name), set.Get(k.url(), name)
+	return before != after && (before == nil || after == nil || before.Version != after.Version)
 }

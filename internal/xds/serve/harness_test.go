@@ -357,11 +357,16 @@ func summary(r *discoveryv3.DeltaDiscoveryResponse) string {
 	return out
 }
 
-// set makes what a class is sent, with the load assignments that its clusters wait for.
+// set makes what a class is sent, with the load assignments that its clusters wait for:
+// a part of it in a layer that other classes may have as well.
 func set(tb failer, resources ...*resource.Resource) *resource.Set {
 	tb.Helper()
-	out := resource.NewSet()
+	own, below := resource.NewSet(), resource.NewSet()
 	for _, r := range resources {
+		out := own
+		if r.Name[len(r.Name)-1]%2 == 0 {
+			out = below
+		}
 		out.Add(r)
 		if r.TypeURL == cds {
 			var c clusterv3.Cluster
@@ -369,11 +374,11 @@ func set(tb failer, resources ...*resource.Resource) *resource.Set {
 				tb.Fatal(err)
 			}
 			if c.GetType() == clusterv3.Cluster_EDS {
-				out.Endpoints[c.GetEdsClusterConfig().GetServiceName()] = []ir.EndpointSet{}
+				out.Refer(c.GetEdsClusterConfig().GetServiceName(), []ir.EndpointSet{})
 			}
 		}
 	}
-	return out
+	return own.Over(below)
 }
 
 // cluster makes a cluster; with endpoints, it waits for the load assignment of that name.

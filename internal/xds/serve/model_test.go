@@ -107,7 +107,10 @@ func (m *model) setClass(rt *rapid.T) {
 	id := m.class(rt)
 	s := set(m.t, all...)
 	if rapid.Bool().Draw(rt, "with other endpoints") {
-		s.Endpoints[m.name(rt)] = []ir.EndpointSet{}
+		s.Refer(m.name(rt), []ir.EndpointSet{})
+	}
+	if other := m.sets[m.class(rt)]; other != nil && rapid.Bool().Draw(rt, "with a layer of another class") {
+		s = s.Over(other)
 	}
 	m.sets[id] = s
 	m.h.cache.SetClass(id, s)
@@ -301,7 +304,7 @@ func (m *model) check(rt *rapid.T, p *proxy) {
 		if !p.asked[typeURL] {
 			continue
 		}
-		wanted := maps.Keys(s.Resources[typeURL])
+		wanted := maps.Keys(maps.Collect(s.All(typeURL)))
 		if p.names[typeURL] != nil {
 			wanted = maps.Keys(p.names[typeURL])
 		}
@@ -342,7 +345,7 @@ func (m *model) current(s *resource.Set, typeURL, name string) (*resource.Resour
 	if typeURL != eds {
 		return s.Get(typeURL, name), true
 	}
-	if _, ok := s.Endpoints[name]; !ok {
+	if !s.RefersTo(name) {
 		return nil, true
 	}
 	r := m.shared[name]

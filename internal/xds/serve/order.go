@@ -57,7 +57,7 @@ func (s *stream) held(k kind) bool {
 // caller holds mu.
 func (s *stream) breaking() bool {
 	l, r := &s.subs[listeners], &s.subs[routes]
-	unasked := !l.asked || !r.asked && len(s.view.Resources[routes.url()]) > 0
+	unasked := !l.asked || !r.asked && s.view.Has(routes.url())
 	return l.busy() || r.busy() || s.resumed && unasked
 }
 

@@ -119,7 +119,7 @@ func (s *stream) candidates(k kind) []string {
 		names[name] = struct{}{}
 	}
 	if b.wildcard {
-		for name := range s.view.Resources[k.url()] {
+		for name := range s.view.All(k.url()) {
 			names[name] = struct{}{}
 		}
 	}
@@ -190,7 +190,7 @@ func (s *stream) look(k kind, name string) (*resource.Resource, bool) {
 	if k != endpoints {
 		return s.view.Get(k.url(), name), true
 	}
-	if _, ok := s.view.Endpoints[name]; !ok {
+	if !s.view.RefersTo(name) {
 		return nil, true
 	}
 	return s.cache.assignment(name)

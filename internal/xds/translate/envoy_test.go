@@ -75,7 +75,7 @@ func validate(t *testing.T, envoy string, p *ir.Proxy) {
 func everyService(set *resource.Set) *mesh.Model {
 	in := pod{address: "10.1.0.1", account: account("shop", "store"), meshed: true, serves: map[mesh.Key]map[uint16]uint16{}}
 	out := pod{address: "10.1.0.2", account: account("shop", "outside"), serves: in.serves}
-	for _, sets := range set.Endpoints {
+	for _, sets := range set.References() {
 		for _, s := range sets {
 			in.serves[mesh.Key{Namespace: s.Service.Namespace, Name: s.Service.Name}] = map[uint16]uint16{s.Service.Port: s.Service.Port}
 		}

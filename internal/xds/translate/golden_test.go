@@ -3,6 +3,7 @@ package translate_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,7 +73,7 @@ func write(t *testing.T, set *resource.Set) document {
 		Secrets:   list(t, set, resource.SecretType, func() proto.Message { return &tlsv3.Secret{} }),
 		Endpoints: map[string][]string{},
 	}
-	for n, sets := range set.Endpoints {
+	for n, sets := range set.References() {
 		for _, s := range sets {
 			d.Endpoints[n] = append(d.Endpoints[n], resource.EndpointsName([]ir.EndpointSet{s}))
 		}
@@ -84,7 +85,7 @@ func write(t *testing.T, set *resource.Set) document {
 func list(t *testing.T, set *resource.Set, typeURL string, empty func() proto.Message) []any {
 	t.Helper()
 	var out []any
-	for _, n := range sortedKeys(set.Resources[typeURL]) {
+	for _, n := range sortedKeys(maps.Collect(set.All(typeURL))) {
 		msg := empty()
 		if err := proto.Unmarshal(set.Get(typeURL, n).Body, msg); err != nil {
 			t.Fatal(err)

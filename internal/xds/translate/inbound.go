@@ -35,6 +35,29 @@ const (
 // shake hands.
 const handshakeTimeout = 10 * time.Second
 
+// inboundSet is what was made of the ports of a class.
+type inboundSet struct {
+	ports   []ir.InboundPort
+	metrics bool
+	made    *resource.Set
+}
+
+// own returns what a proxy does for its own pod. It is made again only if a class has
+// other ports than before: not every value that is the same is looked for, only the one.
+func (t *Translator) own(p *ir.Proxy) (*resource.Set, error) {
+	known, ok := t.inbounds[p.Class]
+	alike := len(known.ports) == len(p.Inbound) && (len(p.Inbound) == 0 || &known.ports[0] == &p.Inbound[0])
+	if ok && alike && known.metrics == p.Metrics {
+		return known.made, nil
+	}
+	made := resource.NewSet()
+	if err := t.inbound(p, made); err != nil {
+		return nil, err
+	}
+	t.inbounds[p.Class] = inboundSet{p.Inbound, p.Metrics, made}
+	return made, nil
+}
+
 // inbound adds what the proxy does with connections that others make to the pod: for
 // each port that is served, a chain that speaks mTLS and nothing else. Who may
 // request what is in the routes, so that a change acts on the next request of every

@@ -3,6 +3,7 @@ package translate_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -159,7 +160,7 @@ func inlineEndpoints(t *testing.T, cluster map[string]any, set *resource.Set, m 
 		return
 	}
 	n := eds["service_name"].(string)
-	sets, ok := set.Endpoints[n]
+	sets, ok := maps.Collect(set.References())[n]
 	if !ok {
 		t.Errorf("cluster %v refers to endpoints %q, which the set does not name", cluster["name"], n)
 	}

@@ -24,6 +24,45 @@ const (
 	metricsPort  = 15010
 )
 
+// outboundKey tells most proxies apart that do not do the same with connections that
+// their applications make.
+type outboundKey struct {
+	passthrough  bool
+	first        *ir.Destination
+	firstPort    *ir.EgressPort
+	many, egress int
+}
+
+// outboundSet is what was made of all that proxies may call.
+type outboundSet struct {
+	destinations []*ir.Destination
+	ports        []*ir.EgressPort
+	made         *resource.Set
+}
+
+// common returns what a proxy does with connections that the application makes. Where
+// everything may be called, that is the same for all proxies, and the larger part by far.
+func (t *Translator) common(p *ir.Proxy) (*resource.Set, error) {
+	key := outboundKey{passthrough: p.Passthrough, many: len(p.Outbound), egress: len(p.Egress)}
+	if key.many > 0 {
+		key.first = p.Outbound[0]
+	}
+	if key.egress > 0 {
+		key.firstPort = p.Egress[0]
+	}
+	for _, known := range t.outbounds[key] {
+		if slices.Equal(known.destinations, p.Outbound) && slices.Equal(known.ports, p.Egress) {
+			return known.made, nil
+		}
+	}
+	made := resource.NewSet()
+	if err := t.outbound(p, made); err != nil {
+		return nil, err
+	}
+	t.outbounds[key] = append(t.outbounds[key], outboundSet{p.Outbound, p.Egress, made})
+	return made, nil
+}
+
 // outbound adds what the proxy does with connections that the application makes.
 //
 // All of them arrive at one listener, which hands each to the listener of the

@@ -3,6 +3,7 @@ package translate_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protopath"
 	"google.golang.org/protobuf/reflect/protorange"
@@ -33,7 +35,7 @@ func TestTheSameRepresentationGivesTheSameBytes(t *testing.T) {
 		first := proxy(rt, remembering, p)
 		same(rt, first, proxy(rt, remembering, p))
 		same(rt, first, proxy(rt, translate.New(), p))
-		for typeURL, byName := range first.Resources {
+		for typeURL, byName := range everything(first) {
 			for n, r := range byName {
 				if n != r.Name || typeURL != r.TypeURL {
 					rt.Errorf("%s %q is kept as %s %q", r.TypeURL, r.Name, typeURL, n)
@@ -63,7 +65,7 @@ func TestReferencesLeadSomewhere(t *testing.T) {
 		set := proxy(rt, translate.New(), drawProxy(rt))
 		for _, msg := range messages(rt, set) {
 			if c, ok := msg.(*clusterv3.Cluster); ok && c.GetType() == clusterv3.Cluster_EDS {
-				if _, ok := set.Endpoints[c.GetEdsClusterConfig().GetServiceName()]; !ok {
+				if !set.RefersTo(c.GetEdsClusterConfig().GetServiceName()) {
 					rt.Errorf("cluster %s refers to endpoints %q", c.GetName(), c.GetEdsClusterConfig().GetServiceName())
 				}
 			}
@@ -138,9 +140,9 @@ func proxy(rt *rapid.T, t *translate.Translator, p *ir.Proxy) *resource.Set {
 }
 
 func same(rt *rapid.T, a, b *resource.Set) {
-	for typeURL, byName := range a.Resources {
-		if len(byName) != len(b.Resources[typeURL]) {
-			rt.Errorf("%d and %d of %s", len(byName), len(b.Resources[typeURL]), typeURL)
+	for typeURL, byName := range everything(a) {
+		if len(byName) != len(everything(b)[typeURL]) {
+			rt.Errorf("%d and %d of %s", len(byName), len(everything(b)[typeURL]), typeURL)
 		}
 		for n, r := range byName {
 			other := b.Get(typeURL, n)
@@ -149,9 +151,18 @@ func same(rt *rapid.T, a, b *resource.Set) {
 			}
 		}
 	}
-	if len(a.Endpoints) != len(b.Endpoints) {
-		rt.Errorf("endpoints %v and %v", a.Endpoints, b.Endpoints)
+	if diff := cmp.Diff(maps.Collect(a.References()), maps.Collect(b.References())); diff != "" {
+		rt.Errorf("endpoints differ:\n%s", diff)
 	}
+}
+
+// everything is all that is in a set, by type and name.
+func everything(set *resource.Set) map[string]map[string]*resource.Resource {
+	out := map[string]map[string]*resource.Resource{}
+	for _, typeURL := range []string{resource.ListenerType, resource.RouteType, resource.ClusterType, resource.SecretType} {
+		out[typeURL] = maps.Collect(set.All(typeURL))
+	}
+	return out
 }
 
 // messages reads all resources of a set back.
@@ -163,7 +174,7 @@ func messages(rt *rapid.T, set *resource.Set) []proto.Message {
 		resource.SecretType:   func() proto.Message { return &tlsv3.Secret{} },
 	}
 	var out []proto.Message
-	for typeURL, byName := range set.Resources {
+	for typeURL, byName := range everything(set) {
 		for _, r := range byName {
 			msg := empty[typeURL]()
 			if err := proto.Unmarshal(r.Body, msg); err != nil {

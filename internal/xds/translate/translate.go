@@ -32,6 +32,8 @@ type Translator struct {
 	clusters     map[*ir.Cluster]*piece
 	ports        map[portKey][]portPiece
 	egresses     map[egressKey][]egressPiece
+	outbounds    map[outboundKey][]outboundSet
+	inbounds     map[string]inboundSet // by class
 	// swept is the number of values that the last Retain left behind.
 	swept int
 }
@@ -50,7 +52,9 @@ func (p *piece) addTo(s *resource.Set) {
 	for _, r := range p.resources {
 		s.Add(r)
 	}
-	maps.Copy(s.Endpoints, p.endpoints)
+	for n, sets := range p.endpoints {
+		s.Refer(n, sets)
+	}
 }
 
 // include takes over what another piece holds.
@@ -76,15 +80,12 @@ func (t *Translator) Proxy(p *ir.Proxy) (*resource.Set, error) {
 	if err := t.reset(p.Shared); err != nil {
 		return nil, err
 	}
-	out := resource.NewSet()
-	err := errors.Join(
-		t.outbound(p, out),
-		t.inbound(p, out),
-	)
-	if err != nil {
+	above, err := t.own(p)
+	below, failed := t.common(p)
+	if err = errors.Join(failed, err); err != nil {
 		return nil, fmt.Errorf("translating for proxies of class %s: %w", p.Class, err)
 	}
-	return out, nil
+	return above.Over(below), nil
 }
 
 // reset forgets everything when the settings of all proxies change: they are in most
@@ -105,21 +106,29 @@ func (t *Translator) reset(shared *ir.Shared) error {
 	t.clusters = map[*ir.Cluster]*piece{}
 	t.ports = map[portKey][]portPiece{}
 	t.egresses = map[egressKey][]egressPiece{}
+	t.outbounds, t.inbounds = map[outboundKey][]outboundSet{}, map[string]inboundSet{}
 	t.swept = 0
 	return nil
 }
 
-// Retain forgets what was made of values that none of these proxies holds any more.
-// It may be called after every compilation: it does nothing until what is remembered
-// has doubled.
-func (t *Translator) Retain(proxies iter.Seq[*ir.Proxy]) {
+// Retain forgets what was made of values that none of these proxies holds any more, and
+// layers that no set holds. It may be called after every compilation: but for layers it
+// does nothing until what is remembered has doubled.
+func (t *Translator) Retain(proxies iter.Seq[*ir.Proxy], held func(*resource.Layer) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for key, sets := range t.outbounds {
+		t.outbounds[key] = slices.DeleteFunc(sets, func(o outboundSet) bool { return !held(o.made.Own()) })
+		if len(t.outbounds[key]) == 0 {
+			delete(t.outbounds, key)
+		}
+	}
+	maps.DeleteFunc(t.inbounds, func(_ string, i inboundSet) bool { return !held(i.made.Own()) })
 	const slack = 256
 	if t.remembered() <= 2*t.swept+slack {
 		return
 	}
-	held := map[*ir.Destination]struct{}{}
+	destinations := map[*ir.Destination]struct{}{}
 	clusters := map[*ir.Cluster]struct{}{}
 	outside := map[*ir.EgressPort]struct{}{}
 	for p := range proxies {
@@ -127,20 +136,20 @@ func (t *Translator) Retain(proxies iter.Seq[*ir.Proxy]) {
 			outside[e] = struct{}{}
 		}
 		for _, d := range p.Outbound {
-			if _, seen := held[d]; seen {
+			if _, seen := destinations[d]; seen {
 				continue
 			}
-			held[d] = struct{}{}
+			destinations[d] = struct{}{}
 			for c := range clustersOf(d) {
 				clusters[c] = struct{}{}
 			}
 		}
 	}
-	maps.DeleteFunc(t.destinations, func(d *ir.Destination, _ *piece) bool { _, ok := held[d]; return !ok })
+	maps.DeleteFunc(t.destinations, func(d *ir.Destination, _ *piece) bool { _, ok := destinations[d]; return !ok })
 	maps.DeleteFunc(t.clusters, func(c *ir.Cluster, _ *piece) bool { _, ok := clusters[c]; return !ok })
 	for key, pieces := range t.ports {
 		t.ports[key] = slices.DeleteFunc(pieces, func(p portPiece) bool {
-			return slices.ContainsFunc(p.destinations, func(d *ir.Destination) bool { _, ok := held[d]; return !ok })
+			return slices.ContainsFunc(p.destinations, func(d *ir.Destination) bool { _, ok := destinations[d]; return !ok })
 		})
 	}
 	for key, pieces := range t.egresses {

@@ -21,7 +21,7 @@ func TestProxiesShareWhatIsMadeOfSharedValues(t *testing.T) {
 			translator := translate.New()
 			second := &ir.Proxy{Class: "second", Shared: first.Shared, Outbound: first.Outbound, Egress: first.Egress, Passthrough: first.Passthrough}
 			a, b := translated(t, translator, first), translated(t, translator, second)
-			for typeURL, byName := range b.Resources {
+			for typeURL, byName := range everything(b) {
 				for n, r := range byName {
 					if a.Get(typeURL, n) != r {
 						t.Errorf("%s %q was made twice", typeURL, n)
@@ -57,10 +57,10 @@ func TestRetainForgetsWhatNobodyHolds(t *testing.T) {
 	first := translated(t, translator, kept)
 	for range 40 {
 		translated(t, translator, manyServices(50, kept.Shared))
-		translator.Retain(slices.Values([]*ir.Proxy{kept}))
+		translator.Retain(slices.Values([]*ir.Proxy{kept}), func(l *resource.Layer) bool { return l == first.Shared() })
 	}
 	second := translated(t, translator, kept)
-	for typeURL, byName := range first.Resources {
+	for typeURL, byName := range everything(first) {
 		for n, r := range byName {
 			inbound := strings.Contains(n, "inbound") || strings.HasSuffix(n, "|local")
 			if second.Get(typeURL, n) != r && !inbound {
@@ -202,7 +202,7 @@ func BenchmarkTranslate(b *testing.B) {
 				changed := *p.Outbound[0]
 				p.Outbound[0] = &changed
 				run1(b, t, p)
-				t.Retain(slices.Values([]*ir.Proxy{p}))
+				t.Retain(slices.Values([]*ir.Proxy{p}), func(*resource.Layer) bool { return false })
 			}
 		})
 	}

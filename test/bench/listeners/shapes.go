@@ -123,7 +123,7 @@ func (m *mesh) config() (*config, error) {
 	if c.secrets, err = unpack[tlsv3.Secret](set, resource.SecretType); err != nil {
 		return nil, err
 	}
-	for assignment := range set.Endpoints {
+	for assignment := range set.References() {
 		c.endpoints[assignment] = twoPods(assignment)
 	}
 	err = c.eachTLS(func(t *tlsv3.UpstreamTlsContext) {
@@ -139,7 +139,7 @@ func unpack[T any, M interface {
 	proto.Message
 }](set *resource.Set, typeURL string) (map[string]*T, error) {
 	out := map[string]*T{}
-	for n, r := range set.Resources[typeURL] {
+	for n, r := range set.All(typeURL) {
 		msg := M(new(T))
 		if err := proto.Unmarshal(r.Body, msg); err != nil {
 			return nil, fmt.Errorf("unpacking %s: %w", n, err)
