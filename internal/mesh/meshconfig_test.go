@@ -31,9 +31,9 @@ func TestSettingsFrom(t *testing.T) {
 		},
 		"features are switched": {
 			spec: configv1alpha2.MeshConfigSpec{FeatureFlags: &configv1alpha2.FeatureFlags{
-				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(false),
+				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(true),
 			}},
-			want: func(s *mesh.Settings) { s.EgressPolicy, s.IngressPolicy, s.RetryPolicy = false, false, false },
+			want: func(s *mesh.Settings) { s.EgressPolicy, s.IngressPolicy, s.RetryPolicy = false, false, true },
 		},
 		"external authorization":                         {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("3s", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(3*time.Second, 9191) }},
 		"a timeout that cannot be read is a second":      {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("soon", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(time.Second, 9191) }, problems: 1},

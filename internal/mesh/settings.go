@@ -65,7 +65,6 @@ func DefaultSettings(meshName, namespace string, trustDomain identity.TrustDomai
 		},
 		EgressPolicy:  true,
 		IngressPolicy: true,
-		RetryPolicy:   true,
 		LeafLifetime:  48 * time.Hour,
 	}
 }

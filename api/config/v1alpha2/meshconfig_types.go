@@ -234,7 +234,7 @@ type FeatureFlags struct {
 	// enableEnvoyActiveHealthChecks lets callers check callees' health; false when absent.
 	// +optional
 	EnableEnvoyActiveHealthChecks *bool `json:"enableEnvoyActiveHealthChecks,omitempty"`
-	// enableRetryPolicy follows Retry objects; true when absent.
+	// enableRetryPolicy follows Retry objects; false when absent.
 	// +optional
 	EnableRetryPolicy *bool `json:"enableRetryPolicy,omitempty"`
 	// enableMeshRootCertificate has no effect: the Mesh names the certificate authority.
