@@ -3,6 +3,7 @@ package inject
 import (
 	"cmp"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -65,6 +66,7 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 	port := func(name string, n int32) corev1.ContainerPort {
 		return corev1.ContainerPort{Name: name, ContainerPort: n, Protocol: corev1.ProtocolTCP}
 	}
+	kind, controller := controllerOf(pod)
 	return corev1.Container{
 		Name:            ProxyContainer,
 		Image:           c.EnvoyImage,
@@ -86,6 +88,8 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 			fieldEnv("POD_UID", "metadata.uid"), fieldEnv("POD_NAME", "metadata.name"),
 			fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_IP", "status.podIP"),
 			fieldEnv("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+			{Name: "POD_CONTROLLER_KIND", Value: kind},
+			{Name: "POD_CONTROLLER_NAME", Value: controller},
 		},
 		Ports: []corev1.ContainerPort{
 			port("proxy-inbound", 15003), port("proxy-metrics", 15010), port("proxy-ready", bootstrap.ReadyPort),
@@ -103,6 +107,22 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 		},
 		SecurityContext: sidecarSecurity(),
 	}
+}
+
+// controllerOf returns the kind and name of what made a pod, which metrics know it by: for
+// a ReplicaSet of a Deployment, the Deployment. A pod that nothing made may get its name
+// only after admission.
+func controllerOf(pod *corev1.Pod) (kind, name string) {
+	for _, o := range pod.OwnerReferences {
+		if o.Controller == nil || !*o.Controller {
+			continue
+		}
+		if hash := pod.Labels["pod-template-hash"]; o.Kind == "ReplicaSet" && hash != "" {
+			return "Deployment", strings.TrimSuffix(o.Name, "-"+hash)
+		}
+		return o.Kind, o.Name
+	}
+	return "Pod", "$(POD_NAME)"
 }
 
 func fieldEnv(name, path string) corev1.EnvVar {

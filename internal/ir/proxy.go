@@ -40,6 +40,8 @@ type Shared struct {
 	ExternalAuthorization *ExternalAuthorization
 	// Tracing receives spans; nil is off.
 	Tracing *Tracing
+	// RequestMetrics counts the requests that applications send, by who calls whom.
+	RequestMetrics bool
 }
 
 // TLS are the parameters of mTLS, in Envoy's words: versions as in

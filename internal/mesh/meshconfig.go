@@ -38,6 +38,7 @@ func SettingsFrom(defaults Settings, spec configv1alpha2.MeshConfigSpec) (settin
 		r.leafLifetime(spec.Certificate.ServiceCertValidityDuration)
 	}
 	if f := spec.FeatureFlags; f != nil {
+		set(&s.RequestMetrics, f.EnableWASMStats)
 		set(&s.EgressPolicy, f.EnableEgressPolicy)
 		set(&s.IngressPolicy, f.EnableIngressBackendPolicy)
 		set(&s.RetryPolicy, f.EnableRetryPolicy)

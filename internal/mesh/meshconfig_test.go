@@ -31,9 +31,11 @@ func TestSettingsFrom(t *testing.T) {
 		},
 		"features are switched": {
 			spec: configv1alpha2.MeshConfigSpec{FeatureFlags: &configv1alpha2.FeatureFlags{
-				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(true),
+				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(true), EnableWASMStats: new(false),
 			}},
-			want: func(s *mesh.Settings) { s.EgressPolicy, s.IngressPolicy, s.RetryPolicy = false, false, true },
+			want: func(s *mesh.Settings) {
+				s.EgressPolicy, s.IngressPolicy, s.RetryPolicy, s.RequestMetrics = false, false, true, false
+			},
 		},
 		"external authorization":                         {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("3s", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(3*time.Second, 9191) }},
 		"a timeout that cannot be read is a second":      {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("soon", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(time.Second, 9191) }, problems: 1},

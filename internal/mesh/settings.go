@@ -21,6 +21,8 @@ type Settings struct {
 	ExternalAuthorization *ExternalAuthorization
 	// Tracing sends spans to a Zipkin server; nil is off.
 	Tracing *Tracing
+	// RequestMetrics counts the requests that applications send, by who calls whom.
+	RequestMetrics bool
 	// EgressPolicy, IngressPolicy and RetryPolicy say whether objects of these kinds are followed.
 	EgressPolicy, IngressPolicy, RetryPolicy bool
 	// LeafLifetime is the lifetime of a workload's certificate.
@@ -63,8 +65,9 @@ func DefaultSettings(meshName, namespace string, trustDomain identity.TrustDomai
 			MaxVersion: "TLSv1_3",
 			Curves:     []string{"X25519MLKEM768", "X25519", "P-256"},
 		},
-		EgressPolicy:  true,
-		IngressPolicy: true,
-		LeafLifetime:  48 * time.Hour,
+		RequestMetrics: true,
+		EgressPolicy:   true,
+		IngressPolicy:  true,
+		LeafLifetime:   48 * time.Hour,
 	}
 }

@@ -77,7 +77,7 @@ func callable(s *mesh.Service) bool {
 }
 
 func sharedOf(s mesh.Settings, trustBundle []byte) *ir.Shared {
-	out := &ir.Shared{TrustDomain: s.TrustDomain, TrustBundle: trustBundle, TLS: ir.TLS(s.TLS)}
+	out := &ir.Shared{TrustDomain: s.TrustDomain, TrustBundle: trustBundle, TLS: ir.TLS(s.TLS), RequestMetrics: s.RequestMetrics}
 	if a := s.ExternalAuthorization; a != nil {
 		out.ExternalAuthorization = new(ir.ExternalAuthorization(*a))
 	}

@@ -47,6 +47,7 @@ func TestSettingsAreShared(t *testing.T) {
 		TLS:                   ir.TLS{MinVersion: "TLSv1_3", MaxVersion: "TLSv1_3", Curves: []string{"X25519MLKEM768", "X25519", "P-256"}},
 		Tracing:               &ir.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api/v2/spans"},
 		ExternalAuthorization: &ir.ExternalAuthorization{Address: "opa", Port: 9191, StatPrefix: "p", Timeout: time.Second, FailureModeAllow: true},
+		RequestMetrics:        true,
 	}
 	if diff := cmp.Diff(want, x.Shared); diff != "" {
 		t.Errorf("shared settings (-want +got):\n%s", diff)

@@ -67,6 +67,10 @@ const (
 // maxConnections bounds the connections of one sidecar where the Config is silent.
 const maxConnections = 100_000
 
+// statsEviction is how often series are looked at that may be dropped: those that were not
+// changed since the time before.
+const statsEviction = time.Hour
+
 // maxRegex is the size, in instructions, of the longest compiled regular expression
 // that Envoy takes. Its own bound of 100 refuses routes that OSM's users have.
 const maxRegex = 4096
@@ -101,9 +105,11 @@ func Build(c Config) ([]byte, error) {
 		},
 		// Statistics of what was never used are not kept.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
-		DynamicResources:    dynamicResources(),
-		LayeredRuntime:      runtime(),
-		OverloadManager:     overload(c),
+		// Series of requests that stand still, as those of pods that are gone, are dropped.
+		StatsEviction:    &bootstrapv3.Bootstrap_StatsEvictionInterval{StatsEvictionInterval: durationpb.New(statsEviction)},
+		DynamicResources: dynamicResources(),
+		LayeredRuntime:   runtime(),
+		OverloadManager:  overload(c),
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: append([]*listenerv3.Listener{readyListener()}, listeners...),
 			Clusters:  append([]*clusterv3.Cluster{controlPlane(c), adminCluster()}, clusters...),

@@ -174,7 +174,7 @@ func assignment(cluster string, byAddress map[netip.AddrPort]target, passthrough
 		return cmp.Or(a.at.Addr().Compare(b.at.Addr()), cmp.Compare(a.at.Port(), b.at.Port()))
 	})
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: cluster}
-	metadata := map[identity.ServiceAccount]protoreflect.RawFields{}
+	metadata := map[told]protoreflect.RawFields{}
 	endpoints := make([]*endpointv3.LbEndpoint, 0, len(targets)+1)
 	for _, t := range targets {
 		e, err := lbEndpoint(t, metadata)
@@ -192,32 +192,61 @@ func assignment(cluster string, byAddress map[netip.AddrPort]target, passthrough
 	return a, nil
 }
 
-// lbEndpoint says of an endpoint in the mesh whose certificate it must present; the
-// cluster's transports are matched with that.
-func lbEndpoint(t target, metadata map[identity.ServiceAccount]protoreflect.RawFields) (*endpointv3.LbEndpoint, error) {
-	e := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+// told is what is told of endpoints that are alike: in metadata, which the pods of one
+// workload share.
+type told struct {
+	account                   identity.ServiceAccount
+	meshed                    bool
+	namespace, kind, workload string
+}
+
+func toldOf(w *mesh.Workload) told {
+	return told{account: w.ServiceAccount, meshed: w.Meshed, namespace: w.Namespace, kind: w.OwnerKind, workload: w.OwnerName}
+}
+
+// metadata says of an endpoint in the mesh whose certificate it must present; the
+// cluster's transports are matched with that. What made the pod is for metrics.
+func (t told) metadata() (protoreflect.RawFields, error) {
+	out := map[string]*structpb.Struct{
+		name.WorkloadMetadata: text(name.NamespaceKey, t.namespace, name.KindKey, t.kind, name.NameKey, t.workload),
+	}
+	if t.meshed {
+		out[name.TransportMetadata] = text(name.MeshKey, t.account.String(), name.MeshedKey, "true")
+	}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&endpointv3.LbEndpoint{Metadata: &corev3.Metadata{FilterMetadata: out}})
+	if err != nil {
+		return nil, fmt.Errorf("saying that an endpoint is %s: %w", t.account, err)
+	}
+	return raw, nil
+}
+
+// nobody is the name of the pod behind an endpoint that is no pod of the mesh's namespaces.
+const nobody = "unknown"
+
+// lbEndpoint names the pod of an endpoint, as its host, and says what is told of it.
+func lbEndpoint(t target, metadata map[told]protoreflect.RawFields) (*endpointv3.LbEndpoint, error) {
+	endpoint := &endpointv3.Endpoint{
+		Hostname: nobody,
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 			Address: t.at.Addr().String(), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(t.at.Port())},
 		}}},
-	}}}
-	if !meshed(t.workload) {
+	}
+	e := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: endpoint}}
+	if t.workload == nil {
 		return e, nil
 	}
-	account := t.workload.ServiceAccount
-	if metadata[account] == nil {
-		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&endpointv3.LbEndpoint{Metadata: &corev3.Metadata{
-			FilterMetadata: map[string]*structpb.Struct{
-				name.TransportMetadata: text(name.MeshKey, account.String(), name.MeshedKey, "true"),
-			},
-		}})
+	endpoint.Hostname = t.workload.Name
+	what := toldOf(t.workload)
+	if metadata[what] == nil {
+		raw, err := what.metadata()
 		if err != nil {
-			return nil, fmt.Errorf("saying that an endpoint is %s: %w", account, err)
+			return nil, err
 		}
-		metadata[account] = raw
+		metadata[what] = raw
 	}
-	// Endpoints with one identity say the same: it is marshalled once, and put behind
-	// the address as bytes.
-	e.ProtoReflect().SetUnknown(metadata[account])
+	// Endpoints of one workload say the same: it is marshalled once, and put behind the
+	// address as bytes.
+	e.ProtoReflect().SetUnknown(metadata[what])
 	return e, nil
 }
 

@@ -186,6 +186,38 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// TestMetricsKnowEndpoints holds what metrics tell of each endpoint: its pod, as the host's
+// name, and what made the pod.
+func TestMetricsKnowEndpoints(t *testing.T) {
+	t.Parallel()
+	m := model(nil, at("10.0.0.1", "a"), at("10.0.0.2", "b"), at("10.0.0.3", "bare"), at("10.0.0.4", ""))
+	for _, w := range m.Workloads {
+		w.OwnerKind, w.OwnerName = "Deployment", "cart-v1"
+	}
+	m.Workloads[mesh.Key{Namespace: "shop", Name: "bare"}].OwnerKind = "StatefulSet"
+	r, err := endpoints.Build(m, set())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a endpointv3.ClusterLoadAssignment
+	if err := proto.Unmarshal(r.Body, &a); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range a.GetEndpoints()[0].GetLbEndpoints() {
+		said := e.GetMetadata().GetFilterMetadata()[name.WorkloadMetadata].GetFields()
+		got[e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress()] = fmt.Sprintf("%s of %s %s/%s", e.GetEndpoint().GetHostname(),
+			said[name.KindKey].GetStringValue(), said[name.NamespaceKey].GetStringValue(), said[name.NameKey].GetStringValue())
+	}
+	want := map[string]string{
+		"10.0.0.1": "a of Deployment shop/cart-v1", "10.0.0.2": "b of Deployment shop/cart-v1",
+		"10.0.0.3": "bare of StatefulSet shop/cart-v1", "10.0.0.4": "unknown of  /",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestNamesTellSetsApart(t *testing.T) {
 	t.Parallel()
 	sets := [][]ir.EndpointSet{

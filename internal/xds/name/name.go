@@ -58,6 +58,15 @@ const (
 	PassthroughKey = "passthrough"
 	// DestinationKey holds the address that a connection was made to.
 	DestinationKey = "original-destination"
+	// WorkloadMetadata is the namespace of what metrics tell of an endpoint: the namespace
+	// of its pod, and the kind and name of what made the pod.
+	WorkloadMetadata = "osm"
+	// NamespaceKey holds the namespace of the pod.
+	NamespaceKey = "namespace"
+	// KindKey holds the kind of what made the pod.
+	KindKey = "kind"
+	// NameKey holds the name of what made the pod.
+	NameKey = "name"
 )
 
 // Places of files that every proxy has.

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
@@ -41,6 +43,10 @@ func fields() map[string]string {
 func (p *parts) makeLogs(m *maker) {
 	p.requestLog = []*accesslogv3.AccessLog{stdout(m, fields())}
 	p.connectionLog = p.requestLog
+	p.callLog = p.requestLog
+	if p.shared.RequestMetrics {
+		p.callLog = append(slices.Clip(p.requestLog), callStats(m))
+	}
 
 	denied := fields()
 	denied["response_code_details"] = "egress_denied"

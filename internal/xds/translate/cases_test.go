@@ -126,7 +126,7 @@ func cases() map[string]*ir.Proxy {
 func permissive() *ir.Proxy {
 	cart, books, db := servicePort("shop", "cart", 80), servicePort("shop", "books", 80), servicePort("data", "mysql", 3306)
 	return &ir.Proxy{
-		Class: "permissive", Shared: sharedSettings(), Passthrough: true, Metrics: true,
+		Class: "permissive", Shared: sharedSettings(func(s *ir.Shared) { s.RequestMetrics = true }), Passthrough: true, Metrics: true,
 		Inbound: []ir.InboundPort{
 			inboundWeb(8080, "cart", anyone(), ir.InboundRoute{Name: "permissive", Allow: anyone()}),
 			{Port: 9000, Protocol: ir.TCP, Service: servicePort("shop", "cart-tcp", 9000), Allow: anyone()},

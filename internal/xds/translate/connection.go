@@ -98,6 +98,13 @@ func (p *parts) connectionManager(stats, route string, filters ...*hcmv3.HttpFil
 	}
 }
 
+// callManager is that of requests which the application sends to services of the mesh.
+func (p *parts) callManager(route string, filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
+	config := p.connectionManager(outboundStats, route, filters...)
+	config.AccessLog = p.callLog
+	return config
+}
+
 func (m *maker) httpChainFilter(config *hcmv3.HttpConnectionManager) *listenerv3.Filter {
 	return m.networkFilter("envoy.filters.network.http_connection_manager", config)
 }

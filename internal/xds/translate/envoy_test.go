@@ -99,6 +99,8 @@ func run(ctx context.Context, t *testing.T, envoy, dir string, admin uint16, doc
 		"--config-path", path, "--use-dynamic-base-id", "--concurrency", "1",
 		"--service-node", "n", "--service-cluster", "c", "--log-level", "warning",
 	}, args...)...)
+	// As the injector sets it, for a pod whose sidecar is no other's.
+	cmd.Env = append(os.Environ(), "POD_NAMESPACE=shop", "POD_NAME=buyer-v1-7d9f-x2x4z", "POD_CONTROLLER_KIND=Deployment", "POD_CONTROLLER_NAME=buyer-v1")
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

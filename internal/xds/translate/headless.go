@@ -184,7 +184,7 @@ func (p *parts) headlessListener(m *maker, port uint16, http []*ir.Destination) 
 		Name:             "http",
 		FilterChainMatch: &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}},
 		Filters: []*listenerv3.Filter{m.httpChainFilter(
-			p.connectionManager(outboundStats, name.Headless(port), p.headlessFilters(m, mostAttempts(http))...),
+			p.callManager(name.Headless(port), p.headlessFilters(m, mostAttempts(http))...),
 		)},
 	}}
 	return l

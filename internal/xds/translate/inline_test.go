@@ -42,7 +42,7 @@ func modelOf(pods ...pod) *mesh.Model {
 		key := mesh.Key{Namespace: p.account.Namespace, Name: fmt.Sprintf("pod-%d", i)}
 		address := netip.MustParseAddr(p.address)
 		m.Namespaces[key.Namespace] = &mesh.Namespace{Name: key.Namespace}
-		m.Workloads[key] = &mesh.Workload{Key: key, Meshed: p.meshed, ServiceAccount: p.account, Addresses: []netip.Addr{address}}
+		m.Workloads[key] = &mesh.Workload{Key: key, Meshed: p.meshed, ServiceAccount: p.account, Addresses: []netip.Addr{address}, OwnerKind: "Deployment", OwnerName: p.account.Name + "-v1"}
 		for service, ports := range p.serves {
 			if m.Services[service] == nil {
 				m.Services[service] = &mesh.Service{Key: service}

@@ -84,7 +84,9 @@ func (m *maker) transportSocket(of string, msg proto.Message) *corev3.TransportS
 type parts struct {
 	shared *ir.Shared
 
-	requestLog    []*accesslogv3.AccessLog
+	requestLog []*accesslogv3.AccessLog
+	// callLog is of requests that the application sends: they are counted besides.
+	callLog       []*accesslogv3.AccessLog
 	connectionLog []*accesslogv3.AccessLog
 	refusalLog    []*accesslogv3.AccessLog
 	deniedLog     []*accesslogv3.AccessLog

@@ -121,7 +121,7 @@ func (t *Translator) destination(d *ir.Destination) (*piece, error) {
 	made := &piece{}
 	var filter *listenerv3.Filter
 	if d.Protocol == ir.HTTP {
-		filter = m.httpChainFilter(t.parts.connectionManager(outboundStats, n))
+		filter = m.httpChainFilter(t.parts.callManager(n))
 		made.resources = append(made.resources, m.resource(m.routeTable(n, d), n))
 	} else {
 		filter = m.tcpChainFilter(t.parts.shareConnections(d))

@@ -84,6 +84,8 @@ func (p *parts) metricsListener(m *maker) *listenerv3.Listener {
 			Name: name.PrometheusListener,
 			VirtualHosts: []*routev3.VirtualHost{{
 				Name: name.PrometheusListener, Domains: []string{"*"},
+				// Text that is not compressed, which is what can be renamed.
+				RequestHeadersToRemove: []string{"accept", "accept-encoding"},
 				Routes: []*routev3.Route{{
 					Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}},
 					Action: &routev3.Route_Route{Route: &routev3.RouteAction{
@@ -93,7 +95,7 @@ func (p *parts) metricsListener(m *maker) *listenerv3.Listener {
 				}},
 			}},
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{p.router},
+		HttpFilters: []*hcmv3.HttpFilter{renamingFilter(m), p.router},
 	}
 	return &listenerv3.Listener{
 		Name:                name.PrometheusListener,
