@@ -92,11 +92,15 @@ func (r *reader) tls(t *configv1alpha2.SidecarSpec) {
 	tls := &r.settings.TLS
 	tls.MinVersion = cmp.Or(t.TLSMinProtocolVersion, tls.MinVersion)
 	tls.MaxVersion = cmp.Or(t.TLSMaxProtocolVersion, tls.MaxVersion)
-	if len(t.CipherSuites) > 0 {
-		tls.CipherSuites = t.CipherSuites
+	// A list of which nothing can be used is no list.
+	if usable, _ := usableSuites(t.CipherSuites); len(usable) > 0 {
+		tls.CipherSuites = usable
 	}
-	if len(t.ECDHCurves) > 0 {
-		tls.Curves = t.ECDHCurves
+	if usable, _ := usableCurves(t.ECDHCurves); len(usable) > 0 {
+		tls.Curves = usable
+	}
+	for _, p := range CheckTLS(t) {
+		r.problem("%s; it is left out", p)
 	}
 	const auto = "TLS_AUTO"
 	if tls.MinVersion != auto && tls.MaxVersion != auto && tls.MaxVersion < tls.MinVersion {
@@ -168,6 +172,7 @@ func (r *reader) ineffective(spec configv1alpha2.MeshConfigSpec) {
 		{"enableSnapshotCacheMode", f.EnableSnapshotCacheMode},
 		{"enableAsyncProxyServiceMapping", f.EnableAsyncProxyServiceMapping},
 		{"enableMeshRootCertificate", f.EnableMeshRootCertificate},
+		{"enableEnvoyActiveHealthChecks", f.EnableEnvoyActiveHealthChecks},
 	} {
 		if on(flag.set) {
 			r.problem("featureFlags.%s has no effect", flag.name)

@@ -58,6 +58,26 @@ func TestSettingsFrom(t *testing.T) {
 		"a lower maximum lowers the minimum": {spec: tls("", "TLSv1_2"), want: func(s *mesh.Settings) { s.TLS.MinVersion, s.TLS.MaxVersion = "TLSv1_2", "TLSv1_2" }},
 		"a minimum above the maximum":        {spec: tls("TLSv1_3", "TLSv1_2"), want: func(s *mesh.Settings) { s.TLS.MinVersion, s.TLS.MaxVersion = "TLSv1_2", "TLSv1_2" }, problems: 1},
 		"a maximum that nobody speaks":       {spec: tls("", "TLSv1_1"), want: func(s *mesh.Settings) { s.TLS.MinVersion, s.TLS.MaxVersion = "TLSv1_1", "TLSv1_1" }, problems: 1},
+		"cipher suites for RSA bring those for ECDSA along": {
+			spec: lists([]string{"ECDHE-RSA-AES256-GCM-SHA384", "[ECDHE-RSA-AES128-SHA|AES128-SHA]"}, nil),
+			want: func(s *mesh.Settings) {
+				s.TLS.CipherSuites = []string{
+					"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+					"[ECDHE-ECDSA-AES128-SHA|AES128-SHA]", "[ECDHE-RSA-AES128-SHA|AES128-SHA]",
+				}
+			},
+		},
+		"what is no cipher suite is left out": {
+			spec: lists([]string{"!aNULL", "ECDHE-ECDSA-AES128-GCM-SHA256", "[AES128-SHA|nonsense]", "AES128-SHA|AES256-SHA", "TLS_AES_128_GCM_SHA256", ""}, nil),
+			want: func(s *mesh.Settings) { s.TLS.CipherSuites = []string{"ECDHE-ECDSA-AES128-GCM-SHA256"} }, problems: 5,
+		},
+		"a list of no cipher suites is none": {spec: lists([]string{"nonsense"}, nil), want: func(*mesh.Settings) {}, problems: 1},
+		"curves":                             {spec: lists(nil, []string{"P-384", "X25519"}), want: func(s *mesh.Settings) { s.TLS.Curves = []string{"P-384", "X25519"} }},
+		"what is no curve, or there twice, is left out": {
+			spec: lists(nil, []string{"p-256", "prime256v1", "P-256", "P-256"}),
+			want: func(s *mesh.Settings) { s.TLS.Curves = []string{"prime256v1"} }, problems: 1,
+		},
+		"a list of no curves is none": {spec: lists(nil, []string{""}), want: func(*mesh.Settings) {}, problems: 1},
 		"what has no effect is told of": {
 			spec: configv1alpha2.MeshConfigSpec{
 				Sidecar:      &configv1alpha2.SidecarSpec{ConfigResyncInterval: "30s", EnvoyWindowsImage: "x"},
@@ -84,6 +104,10 @@ func TestSettingsFrom(t *testing.T) {
 			}
 		})
 	}
+}
+
+func lists(suites, curves []string) configv1alpha2.MeshConfigSpec {
+	return configv1alpha2.MeshConfigSpec{Sidecar: &configv1alpha2.SidecarSpec{CipherSuites: suites, ECDHCurves: curves}}
 }
 
 func leaf(lifetime string) configv1alpha2.MeshConfigSpec {

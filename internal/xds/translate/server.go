@@ -28,8 +28,12 @@ func (p *parts) makeServers(m *maker) {
 	}
 }
 
-// dnsCluster does not hold back the proxy's start until a name resolves.
+// dnsCluster does not hold back the proxy's start until a name resolves. A server that
+// has no address is one that never answers.
 func dnsCluster(n, host string, port uint16) *clusterv3.Cluster {
+	if host == "" || port == 0 {
+		return staticCluster(n)
+	}
 	c := staticCluster(n, socketAddress(host, port))
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 	c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
