@@ -35,7 +35,7 @@ func validate(req admission.Request) admission.Response {
 	if !known {
 		return admission.Allowed("not validated")
 	}
-	warnings, err := check(req.Object.Raw)
+	warnings, err := check(req.Object.Raw, req.OldObject.Raw)
 	var undecodable *json.SyntaxError
 	switch {
 	case errors.As(err, &undecodable):
@@ -47,8 +47,9 @@ func validate(req admission.Request) admission.Response {
 	}
 }
 
-// check decodes an object and says what is wrong with it.
-type check func(raw []byte) (warnings []string, err error)
+// check decodes an object and says what is wrong with it. before is what it was, empty
+// for a new one.
+type check func(raw, before []byte) (warnings []string, err error)
 
 func checks() map[string]check {
 	return map[string]check{
@@ -61,15 +62,28 @@ func checks() map[string]check {
 		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) {
 			return nil, upstreamTrafficSetting(o)
 		}),
+		"MeshConfig": changed(meshConfig),
 	}
 }
 
 func decoded[T any](f func(*T) ([]string, error)) check {
-	return func(raw []byte) ([]string, error) {
-		o := new(T)
-		if err := json.Unmarshal(raw, o); err != nil {
+	return changed(func(now, _ *T) ([]string, error) { return f(now) })
+}
+
+// changed also tells what an object was before, nil for a new one.
+func changed[T any](f func(now, before *T) ([]string, error)) check {
+	return func(raw, before []byte) ([]string, error) {
+		now := new(T)
+		if err := json.Unmarshal(raw, now); err != nil {
 			return nil, fmt.Errorf("decoding the object: %w", err)
 		}
-		return f(o)
+		if len(before) == 0 {
+			return f(now, nil)
+		}
+		old := new(T)
+		if err := json.Unmarshal(before, old); err != nil {
+			return nil, fmt.Errorf("decoding the object as it was: %w", err)
+		}
+		return f(now, old)
 	}
 }

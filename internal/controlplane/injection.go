@@ -62,13 +62,7 @@ func (i *Injection) Follow(spec configv1alpha2.MeshConfigSpec, leafLifetime time
 			c.Resources = *s.Resources
 		}
 	}
-	if t := spec.Traffic; t != nil {
-		c.Exclusions, problems = inject.Exclusions{
-			InboundPorts: t.InboundPortExclusionList, OutboundPorts: t.OutboundPortExclusionList,
-			OutboundRanges: t.OutboundIPRangeExclusionList, OutboundOnly: t.OutboundIPRangeInclusionList,
-			Interfaces: t.NetworkInterfaceExclusionList,
-		}.Usable()
-	}
+	c.Exclusions, problems = inject.ExclusionsOf(spec.Traffic).Usable()
 	i.current.Store(&c)
 	return problems
 }

@@ -9,11 +9,27 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 )
 
 // maxInterfaceName is how long the kernel takes the name of an interface.
 const maxInterfaceName = 15
+
+// LeftOut is what a sentence about an entry of a mesh-wide list ends with.
+const LeftOut = "; it is left out"
+
+// ExclusionsOf returns the mesh-wide lists of a MeshConfig as they are written.
+func ExclusionsOf(t *configv1alpha2.TrafficSpec) Exclusions {
+	if t == nil {
+		return Exclusions{}
+	}
+	return Exclusions{
+		InboundPorts: t.InboundPortExclusionList, OutboundPorts: t.OutboundPortExclusionList,
+		OutboundRanges: t.OutboundIPRangeExclusionList, OutboundOnly: t.OutboundIPRangeInclusionList,
+		Interfaces: t.NetworkInterfaceExclusionList,
+	}
+}
 
 // Usable returns the mesh-wide lists without what cannot be followed, which would keep
 // the init container of every pod from ending, and a sentence for each thing left out.
@@ -41,7 +57,7 @@ func usable[T any](field string, in []T, check func(T) error, problems *[]string
 	var out []T
 	for _, one := range in {
 		if err := check(one); err != nil {
-			*problems = append(*problems, fmt.Sprintf("%s: %v; it is left out", field, err))
+			*problems = append(*problems, fmt.Sprintf("%s: %v%s", field, err, LeftOut))
 			continue
 		}
 		out = append(out, one)

@@ -17,8 +17,9 @@ const (
 )
 
 // Webhooks returns the two webhook configurations of a mesh. Neither matches a
-// deletion, nor anything in the namespaces that the cluster and the mesh live in,
-// so that nothing can get stuck while the control plane is away.
+// deletion, nor anything in the namespaces that the cluster and the mesh live in but
+// the MeshConfig, which passes when nobody answers: nothing can get stuck while the
+// control plane is away.
 func Webhooks(in MeshInput) []Object {
 	return []Object{mutatingWebhook(in), validatingWebhook(in)}
 }
@@ -95,17 +96,35 @@ func validatingWebhook(in MeshInput) Object {
 			AdmissionReviewVersions: []string{"v1"},
 			NamespaceSelector:       enrolled(in),
 			ObjectSelector:          &metav1.LabelSelector{},
-			// An update of metadata alone, such as the removal of a finalizer, must
-			// never be held up.
-			MatchConditions: []admissionregistrationv1.MatchCondition{{
-				Name: "spec-changes", Expression: "oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec",
-			}},
+			MatchConditions:         specChanges(),
 			Rules: []admissionregistrationv1.RuleWithOperations{
 				rule("policy.openservicemesh.io", "v1alpha1", "egresses", "ingressbackends", "upstreamtrafficsettings", "retries"),
 				rule("access.smi-spec.io", "v1alpha3", "traffictargets"),
 				rule("specs.smi-spec.io", "v1alpha4", "httproutegroups", "tcproutes"),
 				rule("split.smi-spec.io", "v1alpha4", "trafficsplits"),
 			},
+		}, {
+			Name:         "osm-meshconfig.k8s.io",
+			ClientConfig: clientConfig(in, ValidatorService, ValidatePath, ValidatorPort),
+			// What configures the control plane must be there before it is, and be mended while it
+			// is away: what slips through is told in status.
+			FailurePolicy:           new(admissionregistrationv1.Ignore),
+			MatchPolicy:             new(admissionregistrationv1.Equivalent),
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(5)),
+			AdmissionReviewVersions: []string{"v1"},
+			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: in.Revision.Namespace}},
+			ObjectSelector:          &metav1.LabelSelector{},
+			MatchConditions:         specChanges(),
+			Rules:                   []admissionregistrationv1.RuleWithOperations{rule("config.openservicemesh.io", "v1alpha2", "meshconfigs")},
 		}},
 	}
+}
+
+// specChanges lets an update of metadata alone pass, such as the removal of a finalizer,
+// which must never be held up.
+func specChanges() []admissionregistrationv1.MatchCondition {
+	return []admissionregistrationv1.MatchCondition{{
+		Name: "spec-changes", Expression: "oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec",
+	}}
 }
