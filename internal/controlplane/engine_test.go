@@ -185,6 +185,7 @@ func (w *world) apply(ctx context.Context, facts ...mesh.Fact) []string {
 
 func settings(permissive bool) mesh.Settings {
 	s := mesh.DefaultSettings("osm", "osm-system", identity.DefaultTrustDomain)
+	s.RetryPolicy = true
 	s.Permissive = permissive
 	return s
 }
