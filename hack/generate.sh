@@ -40,7 +40,6 @@ bundle() {
     go run ./bundle -base ../../config/manifests/base.clusterserviceversion.yaml -samples ../../config/samples \
       -release ../../internal/release/release.go -out ../../bundle
   )
-  tool operator-verify manifests bundle/manifests
 }
 
 case ${1:-all} in

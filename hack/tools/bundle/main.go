@@ -1,6 +1,7 @@
 // Command bundle makes the bundle that the Operator Lifecycle Manager installs from, out
 // of the manifests that kubectl installs from.
 //
+// What it has made is held to the validators of the Operator Framework, warnings included.
 // It reads the built manifests on standard input and is used as in kustomize build
 // config/default | bundle -base CSV -samples DIR -release FILE -out bundle.
 package main
@@ -27,7 +28,11 @@ func main() {
 	flag.StringVar(&o.release, "release", "", "Go `file` with the version and the images")
 	flag.StringVar(&o.out, "out", "bundle", "`folder` of the bundle; what is in it is replaced")
 	flag.Parse()
-	if err := run(os.Stdin, o); err != nil {
+	err := run(os.Stdin, o)
+	if err == nil {
+		err = verify(o.out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bundle:", err)
 		os.Exit(1)
 	}
@@ -80,8 +85,8 @@ func annotations() object {
 		"operators.operatorframework.io.bundle.manifests.v1":       "manifests/",
 		"operators.operatorframework.io.bundle.metadata.v1":        "metadata/",
 		"operators.operatorframework.io.bundle.package.v1":         "osm-operator",
-		"operators.operatorframework.io.bundle.channels.v1":        "alpha",
-		"operators.operatorframework.io.bundle.channel.default.v1": "alpha",
+		"operators.operatorframework.io.bundle.channels.v1":        "candidate",
+		"operators.operatorframework.io.bundle.channel.default.v1": "candidate",
 	}}
 }
 

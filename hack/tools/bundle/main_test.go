@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// manifests are the smallest that make a bundle.
-const manifests = `
+// built are the smallest manifests that make a bundle.
+const built = `
 kind: Deployment
 metadata: {name: osm-operator, namespace: system, labels: {app: osm-operator}}
 spec: {template: {spec: {containers: [{name: manager, image: "docker.io/openservicemesh/osm:v1.2.3", env: [{name: A, value: b}]}]}}}
@@ -65,7 +65,7 @@ func setUp(t *testing.T) options {
 func TestBundle(t *testing.T) {
 	t.Parallel()
 	o := setUp(t)
-	if err := run(strings.NewReader(manifests), o); err != nil {
+	if err := run(strings.NewReader(built), o); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(o.out, "*", "*"))
@@ -111,10 +111,33 @@ func TestBundleRefusesWhatDoesNotFit(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(strings.NewReader(strings.Replace(manifests, tt.old, tt.new, 1)), setUp(t))
+			err := run(strings.NewReader(strings.Replace(built, tt.old, tt.new, 1)), setUp(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one about %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestVerify holds the project's bundle to the validators, and a worse one too.
+func TestVerify(t *testing.T) {
+	const own = "../../../bundle"
+	if err := verify(own); err != nil {
+		t.Error(err)
+	}
+	worse := t.TempDir()
+	if err := os.CopyFS(worse, os.DirFS(own)); err != nil {
+		t.Fatal(err)
+	}
+	csv := filepath.Join(worse, "manifests", "osm-operator.clusterserviceversion.yaml")
+	raw, err := os.ReadFile(csv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(csv, []byte(strings.Replace(string(raw), `"kind": "Egress"`, `"kind": "Other"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(worse); err == nil || !strings.Contains(err.Error(), "Kind=Egress: provided API should have an example") {
+		t.Errorf("without an example of Egress: %v, want that it lacks one", err)
 	}
 }
