@@ -46,7 +46,8 @@ func TestSamples(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := c.Create(ctx, &object); err != nil {
+			applied := client.ApplyConfigurationFromUnstructured(&object)
+			if err := c.Apply(ctx, applied, client.FieldOwner("samples"), client.ForceOwnership); err != nil {
 				t.Error(err)
 			}
 		})
