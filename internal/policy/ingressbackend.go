@@ -82,8 +82,13 @@ func (c *Compiler) readIngressSources(i *ingressObject) {
 			key := mesh.Key{Namespace: s.Namespace, Name: s.Name}
 			found := c.readyAddresses(key)
 			if len(found) == 0 {
-				r.missing(ReasonEndpointsNotFound, "", "endpoints not found for service %s", key)
-				r.ignored(ReasonEndpointsNotFound, "", "endpoints not found for service %s", key)
+				why := ""
+				if c.model.Namespaces[key.Namespace] == nil {
+					why = ": its namespace is not in the mesh, which sees the Services of its own namespaces only; " +
+						"add it with injection disabled (osm namespace add " + key.Namespace + " --disable-sidecar-injection)"
+				}
+				r.missing(ReasonEndpointsNotFound, "", "endpoints not found for service %s%s", key, why)
+				r.ignored(ReasonEndpointsNotFound, "", "endpoints not found for service %s%s", key, why)
 			}
 			i.sources = append(i.sources, found...)
 		case "AuthenticatedPrincipal":

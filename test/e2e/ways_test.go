@@ -177,6 +177,9 @@ func TestIngressBackend(t *testing.T) {
 	running(ctx, t, stranger,
 		workload{namespace: inside, name: "store", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}})
 	replace := map[string]string{"SPACE": inside, "OUTSIDE": outside, "IMAGE": "docker.io/envoyproxy/envoy:distroless-" + release.EnvoyVersion}
+	// The mesh sees the Services of its own namespaces only; the gateway has no sidecar.
+	_, err := osm("namespace", "add", outside, "--disable-sidecar-injection")
+	must(t, err)
 	must(t, shared.ApplyYAML(ctx, gatewayManifest, replace))
 	must(t, shared.Deployment(ctx, outside, "gateway"))
 	from := podOf(ctx, t, stranger)

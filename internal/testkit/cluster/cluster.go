@@ -29,6 +29,7 @@ import (
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
 	specsv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/specs/v1alpha4"
 	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
@@ -54,7 +55,7 @@ func New() (*Cluster, error) {
 	config.QPS, config.Burst = 100, 200
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, operatorv1alpha1.AddToScheme, configv1alpha2.AddToScheme,
+		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, operatorv1alpha1.AddToScheme, configv1alpha2.AddToScheme, policyv1alpha1.AddToScheme,
 		accessv1alpha3.AddToScheme, specsv1alpha4.AddToScheme, splitv1alpha4.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
