@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,11 +50,26 @@ type noReports struct{}
 func (noReports) Read(_, _ string, replicas []observe.Replica) status.Proxies {
 	return status.Proxies{Known: len(replicas) == 0}
 }
-func (noReports) Forget(string, string) {}
+func (noReports) Forget(string)                                           {}
+func (noReports) Proxies(string, string) (map[string]observe.Proxy, bool) { return nil, false }
 
 // start runs the operator's reconcilers against a real API server. There is no
 // kubelet and no controller manager: pods never run, and nothing is garbage collected.
 func start(t *testing.T) (context.Context, client.Client) {
+	t.Helper()
+	ctx, c, config := serve(t)
+	run(ctx, t, config, c.Scheme(), noReports{})
+	return ctx, c
+}
+
+// reports stand for what control planes tell of their proxies.
+type reports interface {
+	revision.Reports
+	mesh.Reports
+}
+
+// serve runs an API server for the operator.
+func serve(t *testing.T) (context.Context, client.Client, *rest.Config) {
 	t.Helper()
 	config := apiserver.Start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -71,11 +87,11 @@ func start(t *testing.T) (context.Context, client.Client) {
 	if err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}); err != nil {
 		t.Fatal(err)
 	}
-	run(ctx, t, config, scheme)
-	return ctx, c
+	return ctx, c, config
 }
 
-func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme) {
+// run runs an operator until the test ends, or it is stopped.
+func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme, told reports) (stop func()) {
 	t.Helper()
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
@@ -91,11 +107,11 @@ func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime
 			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Namespace: operatorNamespace, Catalogue: catalogue, Now: time.Now,
 		}).SetupWithManager(mgr),
 		revision.New(revision.Options{
-			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Reports: noReports{},
+			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Reports: told,
 		}).SetupWithManager(mgr, make(chan event.GenericEvent)),
 		mesh.New(mesh.Options{
 			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Catalogue: catalogue,
-			Namespace: operatorNamespace, ServiceAccount: "osm-operator",
+			Namespace: operatorNamespace, ServiceAccount: "osm-operator", Reports: told, Now: time.Now,
 		}).SetupWithManager(mgr),
 	)
 	if err != nil {
@@ -104,12 +120,14 @@ func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the manager ended: %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // eventually fails the test if check does not become true.

@@ -80,5 +80,6 @@ func (r *Reconciler) reportHeld(ctx context.Context, m *operatorv1alpha1.Mesh, n
 	if revision != nil {
 		facts.Revision = revision.Status.Conditions
 	}
-	return r.write(ctx, m, next, status.Mesh(facts))
+	_, err = r.write(ctx, m, next, status.Mesh(facts))
+	return err
 }

@@ -43,6 +43,9 @@ type Options struct {
 	Catalogue release.Catalogue
 	// Namespace is where the operator runs, ServiceAccount as whom.
 	Namespace, ServiceAccount string
+	Reports                   Reports
+	// Now is the clock.
+	Now func() time.Time
 }
 
 // Reconciler makes the cluster follow Meshes.
@@ -59,7 +62,7 @@ func New(o Options) *Reconciler {
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var m operatorv1alpha1.Mesh
-	if err := r.Client.Get(ctx, req.NamespacedName, &m); err != nil {
+	if err := r.read(ctx, req.NamespacedName, &m); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !m.DeletionTimestamp.IsZero() {
@@ -78,27 +81,64 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	if m.Spec.Paused {
 		// What runs is told, which need not be what the plan wants.
-		return ctrl.Result{RequeueAfter: recheck}, r.report(ctx, &m, plan.Plan{}, nil)
+		return ctrl.Result{RequeueAfter: recheck}, r.report(ctx, &m, plan.Plan{Rollout: p.Rollout}, nil)
 	}
-	if controllerutil.AddFinalizer(&m, operatorv1alpha1.Finalizer) {
-		if err := r.Client.Update(ctx, &m); err != nil {
-			return ctrl.Result{}, fmt.Errorf("adding the finalizer of Mesh %s: %w", m.Name, err)
-		}
+	if err := r.hold(ctx, &m); err != nil {
+		return ctrl.Result{}, err
 	}
-	applyErr := r.apply(ctx, &m, p)
+	soon, applyErr := r.act(ctx, &m, p)
 	if err := r.report(ctx, &m, p, applyProblem(&m, applyErr)); err != nil {
 		return ctrl.Result{}, err
 	}
-	if applyErr != nil && !isForeign(applyErr) {
+	switch {
+	case applyErr != nil && !isForeign(applyErr):
 		return ctrl.Result{}, applyErr
+	case soon:
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	default:
+		return ctrl.Result{RequeueAfter: again(facts, p)}, nil
 	}
-	return ctrl.Result{RequeueAfter: again(facts, p)}, nil
+}
+
+// read reads a Mesh: live where it may be upgraded, since an upgrade must not step twice
+// from where the cache remembers it.
+func (r *Reconciler) read(ctx context.Context, key client.ObjectKey, m *operatorv1alpha1.Mesh) error {
+	if err := r.Client.Get(ctx, key, m); err != nil {
+		return err
+	}
+	if m.Status.Upgrade == nil && m.Spec.Upgrade == nil {
+		return nil
+	}
+	return r.APIReader.Get(ctx, key, m)
+}
+
+// hold keeps the Mesh from going while workloads need it.
+func (r *Reconciler) hold(ctx context.Context, m *operatorv1alpha1.Mesh) error {
+	if !controllerutil.AddFinalizer(m, operatorv1alpha1.Finalizer) {
+		return nil
+	}
+	if err := r.Client.Update(ctx, m); err != nil {
+		return fmt.Errorf("adding the finalizer of Mesh %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// act writes what the plan wants, and does what the upgrade's step asks for. It reports
+// whether it has to be asked again soon.
+func (r *Reconciler) act(ctx context.Context, m *operatorv1alpha1.Mesh, p plan.Plan) (soon bool, err error) {
+	if err := r.apply(ctx, m, p); err != nil {
+		return false, err
+	}
+	return r.upgrade(ctx, m, p.Rollout)
 }
 
 // again is when a Mesh is looked at although nothing happened: sooner where roots are
 // published by what is not watched.
 func again(f plan.Facts, p plan.Plan) time.Duration {
+	pace := pace(p.Rollout.State)
 	switch {
+	case pace > 0:
+		return pace
 	case f.PodCertificates:
 		return recheck
 	case p.WaitingFor != "":
@@ -121,7 +161,10 @@ func (r *Reconciler) observe(ctx context.Context, m *operatorv1alpha1.Mesh) (pla
 	if f.PodCertificates, err = observe.ReadPodCertificates(r.Client.RESTMapper()); err != nil {
 		return plan.Facts{}, err
 	}
-	f.TrustBundle, err = observe.ReadTrustBundle(ctx, r.APIReader, m.Name, plan.MeshNamespace(m))
+	if f.TrustBundle, err = observe.ReadTrustBundle(ctx, r.APIReader, m.Name, plan.MeshNamespace(m)); err != nil {
+		return plan.Facts{}, err
+	}
+	err = r.observeRevisions(ctx, &f)
 	return f, err
 }
 
@@ -132,7 +175,7 @@ func (r *Reconciler) apply(ctx context.Context, m *operatorv1alpha1.Mesh, p plan
 	settled := m.Status.ObservedGeneration == m.Generation && ready != nil && ready.Reason != operatorv1alpha1.ReasonApplying
 	for _, stage := range p.Stages {
 		results, err := r.applier.Apply(ctx, m.Name, stage.Objects...)
-		r.tell(ctx, m, results, settled)
+		r.tell(ctx, m, results, settled && !stage.Passing)
 		if err != nil {
 			return fmt.Errorf("writing the %s: %w", stage.Name, err)
 		}
@@ -160,6 +203,9 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, results
 func refusal(err error) *status.Problem {
 	if _, taken := errors.AsType[*plan.NamespaceTakenError](err); taken {
 		return &status.Problem{Reason: operatorv1alpha1.ReasonNamespaceTaken, Err: err}
+	}
+	if errors.Is(err, plan.ErrUpgradePolicy) {
+		return &status.Problem{Reason: operatorv1alpha1.ReasonUpgradePolicyInvalid, Err: err}
 	}
 	if errors.Is(err, plan.ErrNoPodCertificates) {
 		return &status.Problem{Reason: operatorv1alpha1.ReasonWorkloadIdentityUnavailable, Err: err}

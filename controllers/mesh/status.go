@@ -25,6 +25,11 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 	}
 	facts := status.MeshFacts{Generation: m.Generation, Problem: problem, WaitingFor: p.WaitingFor, Paused: m.Spec.Paused}
 	next := *m.Status.DeepCopy()
+	if p.Rollout.State.Current != "" {
+		next.Upgrade = p.Rollout.Status()
+		next.History = p.Rollout.History(next.History)
+	}
+	facts.Upgrade = next.Upgrade
 	next.ObservedGeneration = m.Generation
 	next.Deletion = nil
 	if revision != nil {
@@ -42,7 +47,12 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 		next.Proxies = &operatorv1alpha1.ProxyCounts{}
 	}
 	next.Proxies.Pods = new(int32(len(pods.Names)))
-	return r.write(ctx, m, next, status.Mesh(facts))
+	before := m.Status.Upgrade
+	written, err := r.write(ctx, m, next, status.Mesh(facts))
+	if written && p.Rollout.State.Current != "" {
+		r.tellUpgrade(ctx, m, before, p.Rollout)
+	}
+	return err
 }
 
 // revision returns the MeshRevision that the plan, or before it the status, names.
@@ -65,8 +75,10 @@ func (r *Reconciler) revision(ctx context.Context, m *operatorv1alpha1.Mesh, p p
 	return &revision, nil
 }
 
-// write patches the status if it differs, and records transitions as events.
-func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next operatorv1alpha1.MeshStatus, conditions []metav1.Condition) error {
+// write patches the status if it differs, and records transitions as events. It reports
+// whether it wrote. What an upgrade has to remember is not written over what somebody else
+// wrote meanwhile: the change wakes the reconciler again.
+func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next operatorv1alpha1.MeshStatus, conditions []metav1.Condition) (bool, error) {
 	before := m.DeepCopy()
 	var turned []metav1.Condition
 	for _, c := range conditions {
@@ -77,17 +89,24 @@ func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next o
 		meta.SetStatusCondition(&next.Conditions, c)
 	}
 	if equality.Semantic.DeepEqual(before.Status, next) {
-		return nil
+		return false, nil
 	}
 	m.Status = next
-	if err := r.Client.Status().Patch(ctx, m, client.MergeFrom(before)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("writing the status of Mesh %s: %w", m.Name, err))
+	patch := client.MergeFrom(before)
+	if before.Status.Upgrade != nil || next.Upgrade != nil {
+		patch = client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	}
+	if err := r.Client.Status().Patch(ctx, m, patch); err != nil {
+		if apierrors.IsConflict(err) {
+			return false, nil
+		}
+		return false, client.IgnoreNotFound(fmt.Errorf("writing the status of Mesh %s: %w", m.Name, err))
 	}
 	for _, c := range turned {
 		logf.FromContext(ctx).Info("Condition changed", "condition", c.Type, "status", c.Status, "reason", c.Reason)
 		r.Recorder.Eventf(m, nil, eventType(c), c.Reason, "Report", "%s is %s: %s", c.Type, c.Status, c.Message)
 	}
-	return nil
+	return true, nil
 }
 
 func eventType(c metav1.Condition) string {

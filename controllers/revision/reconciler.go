@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -31,8 +32,8 @@ type Reports interface {
 	// Read returns the counts of the proxies of a revision of a mesh, from the
 	// replicas that serve it now. Known is false if any of them could not be read.
 	Read(mesh, revision string, replicas []observe.Replica) status.Proxies
-	// Forget stops reading the replicas of a revision.
-	Forget(mesh, revision string)
+	// Forget stops reading the replicas of a MeshRevision, by object name.
+	Forget(name string)
 }
 
 // Options are what a Reconciler needs; all are required.
@@ -59,12 +60,13 @@ func New(o Options) *Reconciler {
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var revision operatorv1alpha1.MeshRevision
-	if err := r.Client.Get(ctx, req.NamespacedName, &revision); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if !revision.DeletionTimestamp.IsZero() {
-		r.Reports.Forget(revision.Spec.Mesh, revision.Spec.Revision)
+	err := r.Client.Get(ctx, req.NamespacedName, &revision)
+	if apierrors.IsNotFound(err) || err == nil && !revision.DeletionTimestamp.IsZero() {
+		r.Reports.Forget(req.Name)
 		return ctrl.Result{}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading MeshRevision %s: %w", req.Name, err)
 	}
 	paused, err := r.paused(ctx, &revision)
 	if err != nil {

@@ -38,7 +38,7 @@ func injector() *admission.Injector {
 				Annotations: map[string]string{operatorv1alpha1.AnnotationInjection: "enabled"},
 			}, nil
 		},
-		Config: func() (inject.Config, error) {
+		Config: func(context.Context, string) (inject.Config, error) {
 			return inject.Config{
 				Mesh: "osm", MeshNamespace: "osm-system", Revision: "v1", ControlPlane: "osm-controller-v1.osm-system.svc.cluster.local",
 				ControlPlaneName: "osm-controller-v1.osm-system.svc", OSMImage: "osm:1", EnvoyImage: "envoy:1",

@@ -11,6 +11,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/inject"
 )
 
@@ -19,8 +20,9 @@ type Injector struct {
 	// Namespace returns what is known of a namespace. An error refuses the pod,
 	// since a pod must not come up without the sidecar that it should have.
 	Namespace func(ctx context.Context, name string) (inject.Namespace, error)
-	// Config returns the settings for new sidecars.
-	Config func() (inject.Config, error)
+	// Config returns the settings for the sidecar of a pod that asks for a revision; an
+	// empty one is the mesh's current.
+	Config func(ctx context.Context, revision string) (inject.Config, error)
 	// UUID makes the mark of a pod.
 	UUID func() types.UID
 	// Answered is told of each answer; it may be nil.
@@ -48,7 +50,7 @@ func (i *Injector) handle(ctx context.Context, req admission.Request) admission.
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, fmt.Errorf("osm: reading namespace %s: %w", req.Namespace, err))
 	}
-	config, err := i.Config()
+	config, err := i.Config(ctx, pod.Annotations[operatorv1alpha1.AnnotationRevision])
 	if err != nil {
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("osm: %w", err))
 	}

@@ -117,10 +117,10 @@ func (p *controlPlane) wire(ctx context.Context) error {
 			p.follow(ctx, config, problems)
 		},
 	})
-	host := render.Deployment(p.options.revision) + "." + p.options.namespace + ".svc"
+	host, hostName := controlplane.Host(p.options.namespace, p.options.revision)
 	p.injection = controlplane.NewInjection(p.manager.GetClient(), inject.Config{
 		Mesh: p.options.mesh, MeshNamespace: p.options.namespace, Revision: p.options.revision,
-		ControlPlane: host + ".cluster.local", ControlPlaneName: host,
+		ControlPlane: host, ControlPlaneName: hostName,
 		OSMImage: p.options.osmImage, EnvoyImage: p.options.envoyImage, PullPolicy: corev1.PullPolicy(p.options.pullPolicy),
 		Identity:       operatorv1alpha1.WorkloadIdentity(p.options.workloadIdentity),
 		ControlPlaneID: identity.ControlPlane(p.trustDomain, p.options.mesh, p.options.revision),
@@ -345,7 +345,7 @@ func (everywhere) NeedLeaderElection() bool { return false }
 func controlPlaneScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, configv1alpha2.AddToScheme, policyv1alpha1.AddToScheme,
+		clientgoscheme.AddToScheme, operatorv1alpha1.AddToScheme, configv1alpha2.AddToScheme, policyv1alpha1.AddToScheme,
 		accessv1alpha3.AddToScheme, specsv1alpha4.AddToScheme, splitv1alpha4.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {

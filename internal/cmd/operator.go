@@ -138,7 +138,7 @@ func wireOperator(mgr manager.Manager, o operatorOptions, cert *trust.WebhookCer
 	}
 	err = mesh.New(mesh.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("osm-operator"),
-		Catalogue: catalogue, Namespace: o.namespace, ServiceAccount: o.account,
+		Catalogue: catalogue, Namespace: o.namespace, ServiceAccount: o.account, Reports: reports, Now: time.Now,
 	}).SetupWithManager(mgr)
 	if err != nil {
 		return fmt.Errorf("setting up the mesh controller: %w", err)
@@ -203,14 +203,43 @@ func mustHave(label string) labels.Selector {
 	return labels.NewSelector().Add(*r)
 }
 
-// stripPod keeps of a pod what is counted.
+// stripPod keeps of a pod what is counted, and what tells how it is.
 func stripPod(o any) (any, error) {
 	p, ok := o.(*corev1.Pod)
 	if !ok {
 		return o, nil
 	}
-	p.ManagedFields, p.Annotations, p.OwnerReferences = nil, nil, nil
+	p.ManagedFields, p.Annotations = nil, nil
 	p.Spec = corev1.PodSpec{}
-	p.Status = corev1.PodStatus{Phase: p.Status.Phase}
+	p.Status = corev1.PodStatus{
+		Phase: p.Status.Phase, Conditions: readiness(p.Status.Conditions),
+		InitContainerStatuses: restarts(p.Status.InitContainerStatuses), ContainerStatuses: restarts(p.Status.ContainerStatuses),
+	}
 	return p, nil
+}
+
+// readiness keeps of a pod's conditions whether it is ready.
+func readiness(conditions []corev1.PodCondition) []corev1.PodCondition {
+	for _, c := range conditions {
+		if c.Type == corev1.PodReady {
+			return []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	return nil
+}
+
+// restarts keeps of containers how often they restarted, and what they wait for.
+func restarts(containers []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for _, c := range containers {
+		if c.RestartCount == 0 {
+			continue
+		}
+		kept := corev1.ContainerStatus{Name: c.Name, RestartCount: c.RestartCount}
+		if w := c.State.Waiting; w != nil {
+			kept.State.Waiting = &corev1.ContainerStateWaiting{Reason: w.Reason}
+		}
+		out = append(out, kept)
+	}
+	return out
 }

@@ -116,9 +116,24 @@ func (r *reports) Read(mesh, revision string, replicas []observe.Replica) status
 	}
 }
 
+// Proxies implements mesh.Reports. A revision whose reader has not begun is not known.
+func (r *reports) Proxies(mesh, revision string) (map[string]observe.Proxy, bool) {
+	r.mu.Lock()
+	c := r.collectors[plan.RevisionObjectName(mesh, revision)]
+	r.mu.Unlock()
+	if c == nil {
+		return nil, false
+	}
+	told, known := c.Proxies()
+	out := make(map[string]observe.Proxy, len(told))
+	for uid, p := range told {
+		out[uid] = observe.Proxy{Synced: p.Synced, Rejected: p.Rejected}
+	}
+	return out, known
+}
+
 // Forget implements revision.Reports.
-func (r *reports) Forget(mesh, revision string) {
-	name := plan.RevisionObjectName(mesh, revision)
+func (r *reports) Forget(name string) {
 	r.mu.Lock()
 	c := r.collectors[name]
 	delete(r.collectors, name)

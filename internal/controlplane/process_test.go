@@ -18,12 +18,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/controlplane"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/inject"
@@ -211,8 +214,8 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 		Name: "shop", Labels: map[string]string{"openservicemesh.io/monitored-by": "osm"}, Annotations: map[string]string{"openservicemesh.io/sidecar-injection": "enabled"},
 	}}
 	base := inject.Config{Mesh: "osm", OSMImage: "osm:1", EnvoyImage: "envoy:1"}
-	i := controlplane.NewInjection(fake.NewClientBuilder().WithObjects(ns).Build(), base, func() string { return "roots" })
-	if _, err := i.Config(); err == nil {
+	i := controlplane.NewInjection(fake.NewClientBuilder().WithScheme(operatorScheme(t)).WithObjects(ns).Build(), base, func() string { return "roots" })
+	if _, err := i.Config(t.Context(), ""); err == nil {
 		t.Error("pods are injected before the MeshConfig was read")
 	}
 	if got, err := i.Namespace(t.Context(), "shop"); err != nil || got.Labels["openservicemesh.io/monitored-by"] != "osm" || got.Annotations["openservicemesh.io/sidecar-injection"] != "enabled" {
@@ -239,18 +242,79 @@ func TestInjectionFollowsTheMeshConfig(t *testing.T) {
 	want.Exclusions = inject.Exclusions{
 		InboundPorts: []int{1}, OutboundPorts: []int{2}, OutboundRanges: []string{"10.0.0.0/8"}, OutboundOnly: []string{"11.0.0.0/8"}, Interfaces: []string{"eth1"},
 	}
-	got, err := i.Config()
+	got, err := i.Config(t.Context(), "")
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	if problems := i.Follow(configv1alpha2.MeshConfigSpec{}, time.Hour); len(problems) > 0 {
 		t.Errorf("an empty MeshConfig has problems: %q", problems)
 	}
-	got, _ = i.Config()
+	got, _ = i.Config(t.Context(), "")
 	want = base
 	want.Roots = "roots"
 	want.LeafLifetime = time.Hour
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("fields that were taken back hold (-want +got):\n%s", diff)
 	}
+}
+
+// TestInjectionGivesTheRevisionThatIsAskedFor has two control planes side by side, either
+// of which injects for both.
+func TestInjectionGivesTheRevisionThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	revision := func(mesh, name, envoy string) *operatorv1alpha1.MeshRevision {
+		return &operatorv1alpha1.MeshRevision{
+			ObjectMeta: metav1.ObjectMeta{Name: mesh + "-" + name},
+			Spec: operatorv1alpha1.MeshRevisionSpec{
+				Mesh: mesh, Revision: name, Namespace: "osm-system", TrustDomain: "cluster.local", OSMImage: "osm:" + name, EnvoyImage: envoy,
+				WorkloadIdentity: operatorv1alpha1.WorkloadIdentityServiceAccountToken,
+			},
+		}
+	}
+	for name, tt := range map[string]struct {
+		current, asked, self string
+		want                 string
+	}{
+		"a pod that does not ask gets the current one":            {current: "a", asked: "", self: "a", want: "a"},
+		"a pod that does not ask gets it from the other one too":  {current: "a", asked: "", self: "b", want: "a"},
+		"a pod that asks gets what it asks for":                   {current: "a", asked: "b", self: "a", want: "b"},
+		"a pod that asks for this one gets it":                    {current: "a", asked: "b", self: "b", want: "b"},
+		"a pod that asks for one that is gone gets the current":   {current: "a", asked: "old", self: "b", want: "a"},
+		"a pod that asks for another mesh's gets the current one": {current: "a", asked: "theirs", self: "a", want: "a"},
+		"a mesh that does not say yet gives this one":             {current: "", asked: "", self: "b", want: "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reader := fake.NewClientBuilder().WithScheme(operatorScheme(t)).WithObjects(
+				&operatorv1alpha1.Mesh{ObjectMeta: metav1.ObjectMeta{Name: "osm"}, Status: operatorv1alpha1.MeshStatus{Revision: tt.current}},
+				revision("osm", "a", "envoy:a"), revision("osm", "b", "envoy:b"), revision("other", "theirs", "envoy:theirs"),
+			).Build()
+			host, hostName := controlplane.Host("osm-system", tt.self)
+			i := controlplane.NewInjection(reader, inject.Config{
+				Mesh: "osm", MeshNamespace: "osm-system", Revision: tt.self, OSMImage: "osm:" + tt.self, EnvoyImage: "envoy:" + tt.self,
+				ControlPlane: host, ControlPlaneName: hostName, ControlPlaneID: "spiffe://cluster.local/mesh/osm/control-plane/" + tt.self,
+				Identity: operatorv1alpha1.WorkloadIdentityServiceAccountToken,
+			}, func() string { return "roots" })
+			i.Follow(configv1alpha2.MeshConfigSpec{}, time.Hour)
+			got, err := i.Config(t.Context(), tt.asked)
+			want := inject.Config{
+				Mesh: "osm", MeshNamespace: "osm-system", Revision: tt.want, OSMImage: "osm:" + tt.want, EnvoyImage: "envoy:" + tt.want,
+				ControlPlane: "osm-controller-" + tt.want + ".osm-system.svc.cluster.local", ControlPlaneName: "osm-controller-" + tt.want + ".osm-system.svc",
+				ControlPlaneID: "spiffe://cluster.local/mesh/osm/control-plane/" + tt.want,
+				Identity:       operatorv1alpha1.WorkloadIdentityServiceAccountToken, Roots: "roots", LeafLifetime: time.Hour,
+			}
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func operatorScheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), operatorv1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	return scheme
 }

@@ -78,34 +78,6 @@ func ReadControlPlane(ctx context.Context, r client.Reader, key client.ObjectKey
 	return c, nil
 }
 
-// Pods are the pods of a mesh that have its sidecar and have not ended.
-type Pods struct {
-	// Names are namespace/name, sorted.
-	Names []string
-	// ByRevision counts them by the revision that injected them.
-	ByRevision map[string]int32
-}
-
-// ReadPods lists the pods that a mesh has injected. The reader's cache holds no
-// pods that have ended.
-func ReadPods(ctx context.Context, r client.Reader, mesh string) (Pods, error) {
-	var list corev1.PodList
-	if err := r.List(ctx, &list, client.MatchingLabels{operatorv1alpha1.LabelInjectedBy: mesh}); err != nil {
-		return Pods{}, fmt.Errorf("listing the pods of Mesh %s: %w", mesh, err)
-	}
-	pods := Pods{ByRevision: map[string]int32{}}
-	for i := range list.Items {
-		p := &list.Items[i]
-		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-			continue
-		}
-		pods.Names = append(pods.Names, p.Namespace+"/"+p.Name)
-		pods.ByRevision[p.Labels[operatorv1alpha1.LabelInjectedRevision]]++
-	}
-	slices.Sort(pods.Names)
-	return pods, nil
-}
-
 // Replica is one pod of a control plane and where its report stream is.
 type Replica struct {
 	Name, Address string

@@ -9,6 +9,7 @@ import (
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
+	"github.com/openservicemesh/osm-operator/internal/plan/rollout"
 	"github.com/openservicemesh/osm-operator/internal/release"
 )
 
@@ -24,12 +25,19 @@ type Facts struct {
 	// OperatorNamespace is where the operator runs, OperatorServiceAccount as whom.
 	OperatorNamespace, OperatorServiceAccount string
 	Catalogue                                 release.Catalogue
+	// Revisions are the control planes that the Mesh has.
+	Revisions []operatorv1alpha1.MeshRevision
+	// Rollout is what was observed of them and of the workloads; Wanted, Generation,
+	// Paused, Approved and Policy are filled in here.
+	Rollout rollout.Facts
 }
 
 // Plan is what should exist.
 type Plan struct {
 	// Revision is the control plane that new pods get.
 	Revision operatorv1alpha1.MeshRevisionSpec
+	// Rollout says where the upgrade is, and what has to be done for it.
+	Rollout rollout.Decision
 	// Stages are applied in order; a stage waits for nothing but the writing of the
 	// one before.
 	Stages []Stage
@@ -41,6 +49,8 @@ type Plan struct {
 type Stage struct {
 	Name    string
 	Objects []render.Object
+	// Passing says that the objects come and go with an upgrade.
+	Passing bool
 }
 
 // NamespaceTakenError says that an older Mesh holds the namespace.
@@ -56,31 +66,34 @@ func (e *NamespaceTakenError) Error() string {
 // ErrNoPodCertificates says that the cluster cannot do what spec.workloadIdentity asks for.
 var ErrNoPodCertificates = errors.New("the cluster has no pod certificates (certificates.k8s.io/v1 PodCertificateRequest and ClusterTrustBundle, Kubernetes 1.37)")
 
+// ErrUpgradePolicy says that spec.upgrade cannot be followed.
+var ErrUpgradePolicy = errors.New("spec.upgrade")
+
 // Compute returns the plan of a Mesh. The error is a *NamespaceTakenError, or wraps
-// release.ErrUnknownVersion or ErrNoPodCertificates; nothing may be written then.
+// release.ErrUnknownVersion, ErrNoPodCertificates or ErrUpgradePolicy; nothing may be
+// written then.
 func Compute(f Facts) (Plan, error) {
 	if holder := Holder(f.Mesh, f.Others); holder != "" {
 		return Plan{}, &NamespaceTakenError{Namespace: MeshNamespace(f.Mesh), Holder: holder}
 	}
-	r, err := f.Catalogue.Resolve(f.Mesh.Spec.Version)
-	if err != nil {
-		return Plan{}, fmt.Errorf("spec.version: %w", err)
-	}
-	workloadIdentity, err := WorkloadIdentity(f.Mesh, f.PodCertificates)
+	wanted, err := Wanted(f)
 	if err != nil {
 		return Plan{}, err
 	}
-	spec := Revision(f.Mesh, r)
-	spec.WorkloadIdentity = workloadIdentity
+	decision, err := step(f, wanted.Revision)
+	if err != nil {
+		return Plan{}, err
+	}
+	spec := installed(f, wanted, decision.State.Current)
 	in := render.MeshInput{
 		Mesh:                   f.Mesh,
 		Revision:               spec,
-		RevisionName:           RevisionObjectName(f.Mesh.Name, spec.Revision),
+		Beside:                 beside(f, wanted, decision),
 		TrustBundle:            f.TrustBundle,
 		OperatorNamespace:      f.OperatorNamespace,
 		OperatorServiceAccount: f.OperatorServiceAccount,
 	}
-	p := Plan{Revision: spec, Stages: []Stage{
+	p := Plan{Revision: spec, Rollout: decision, Stages: []Stage{
 		{Name: "namespace", Objects: render.Foundation(in)},
 		{Name: "access", Objects: render.Access(in)},
 		{Name: "control plane", Objects: render.ControlPlane(in)},
@@ -90,6 +103,9 @@ func Compute(f Facts) (Plan, error) {
 		return p, nil
 	}
 	p.Stages = append(p.Stages, Stage{Name: "webhooks", Objects: render.Webhooks(in)})
+	if len(decision.Moves) > 0 {
+		p.Stages = append(p.Stages, Stage{Name: "access to workloads", Passing: true, Objects: render.WorkloadAccess(in, namespacesOf(decision.Moves))})
+	}
 	return p, nil
 }
 
@@ -115,5 +131,5 @@ func Holder(m *operatorv1alpha1.Mesh, others []operatorv1alpha1.Mesh) string {
 // trying again without a change is of no use.
 func IsRefusal(err error) bool {
 	var taken *NamespaceTakenError
-	return errors.As(err, &taken) || errors.Is(err, release.ErrUnknownVersion) || errors.Is(err, ErrNoPodCertificates)
+	return errors.As(err, &taken) || errors.Is(err, release.ErrUnknownVersion) || errors.Is(err, ErrNoPodCertificates) || errors.Is(err, ErrUpgradePolicy)
 }

@@ -24,7 +24,7 @@ func MeshNamespace(m *operatorv1alpha1.Mesh) string {
 }
 
 // RevisionObjectName is the name of the MeshRevision object of a mesh's revision.
-func RevisionObjectName(mesh, revision string) string { return mesh + "-" + revision }
+func RevisionObjectName(mesh, revision string) string { return render.RevisionObject(mesh, revision) }
 
 // Revision returns the settings of the control plane that a Mesh wants, with all
 // defaults filled in, for a release.

@@ -42,6 +42,14 @@ type Facts struct {
 	Waiting map[string]int
 }
 
+// Proxy is what is known of a connected proxy.
+type Proxy struct {
+	// Synced says that it acknowledged all that it was sent.
+	Synced bool
+	// Rejected is what it rejected and has not taken since, empty if nothing.
+	Rejected string
+}
+
 // Dial opens a connection to a replica's report port.
 type Dial func(ctx context.Context, address string) (*grpc.ClientConn, error)
 
@@ -111,17 +119,14 @@ func (c *Collector) Close() {
 	}
 }
 
-// Facts returns what is known now. A proxy that two replicas tell of, as it changes
-// from one to the other, counts once: by the later connection.
+// Facts returns what is known now. Each proxy counts once.
 func (c *Collector) Facts() Facts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := Facts{Known: true}
-	latest := map[string]*reportpb.Proxy{}
-	for r, reading := range c.replicas {
+	latest, unread := c.latest()
+	f := Facts{Known: len(unread) == 0, Unread: unread}
+	for _, reading := range c.replicas {
 		if !reading.heard {
-			f.Known = false
-			f.Unread = append(f.Unread, r.Name)
 			continue
 		}
 		for _, w := range reading.waiting {
@@ -130,13 +135,7 @@ func (c *Collector) Facts() Facts {
 			}
 			f.Waiting[w.GetReason()] = max(f.Waiting[w.GetReason()], int(w.GetPods()))
 		}
-		for uid, p := range reading.proxies {
-			if old := latest[uid]; old == nil || old.GetConnectedSince().AsTime().Before(p.GetConnectedSince().AsTime()) {
-				latest[uid] = p
-			}
-		}
 	}
-	slices.Sort(f.Unread)
 	for _, p := range latest {
 		f.Connected++
 		if p.GetInSync() {
@@ -147,6 +146,42 @@ func (c *Collector) Facts() Facts {
 		}
 	}
 	return f
+}
+
+// Proxies returns the connected proxies by pod UID, and whether every replica was read.
+func (c *Collector) Proxies() (map[string]Proxy, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	latest, unread := c.latest()
+	out := make(map[string]Proxy, len(latest))
+	for uid, p := range latest {
+		proxy := Proxy{Synced: p.GetInSync()}
+		if r := p.GetRejected(); r != nil {
+			proxy.Rejected = "rejected " + r.GetTypeUrl() + ": " + r.GetMessage()
+		}
+		out[uid] = proxy
+	}
+	return out, len(unread) == 0
+}
+
+// latest returns what is known of each proxy, and the replicas that were not read; mu is
+// held. A proxy that two replicas tell of, as it changes from one to the other, is the
+// later connection.
+func (c *Collector) latest() (proxies map[string]*reportpb.Proxy, unread []string) {
+	proxies = map[string]*reportpb.Proxy{}
+	for r, reading := range c.replicas {
+		if !reading.heard {
+			unread = append(unread, r.Name)
+			continue
+		}
+		for uid, p := range reading.proxies {
+			if old := proxies[uid]; old == nil || old.GetConnectedSince().AsTime().Before(p.GetConnectedSince().AsTime()) {
+				proxies[uid] = p
+			}
+		}
+	}
+	slices.Sort(unread)
+	return proxies, unread
 }
 
 // follow reads a replica until ctx is done, and dials again when the stream ends.

@@ -25,6 +25,8 @@ type MeshFacts struct {
 	Revision []metav1.Condition
 	// RevisionSeen says that the MeshRevision's status speaks of its newest spec.
 	RevisionSeen bool
+	// Upgrade is the upgrade that is under way or failed; nil if there is none.
+	Upgrade *operatorv1alpha1.UpgradeStatus
 	// Paused says that nothing is written for the Mesh.
 	Paused bool
 	// WaitingFor says what is missing, empty if nothing is.
@@ -43,7 +45,7 @@ func Mesh(f MeshFacts) []metav1.Condition {
 		return refused(f)
 	}
 	if f.Paused {
-		return paused(f)
+		return upgrading(f, paused(f))
 	}
 	if f.WaitingFor != "" || f.Revision == nil || !f.RevisionSeen {
 		message := "writing what the spec asks for"
@@ -60,7 +62,27 @@ func Mesh(f MeshFacts) []metav1.Condition {
 	for _, c := range f.Revision {
 		out = append(out, condition(c.Type, c.Status, c.Reason, c.Message, f.Generation))
 	}
-	return out
+	return upgrading(f, out)
+}
+
+// upgrading puts into conditions what an upgrade has to say: that workloads are on their
+// way, and that a step failed.
+func upgrading(f MeshFacts, conditions []metav1.Condition) []metav1.Condition {
+	u := f.Upgrade
+	if u == nil {
+		return conditions
+	}
+	for i, c := range conditions {
+		failed := u.Phase == operatorv1alpha1.UpgradeFailed || u.Phase == operatorv1alpha1.UpgradeUndoing
+		moving := u.Phase != operatorv1alpha1.UpgradeFailed && u.Phase != operatorv1alpha1.UpgradeRetiring
+		switch {
+		case c.Type == operatorv1alpha1.ConditionDegraded && failed:
+			conditions[i] = condition(c.Type, metav1.ConditionTrue, operatorv1alpha1.ReasonUpgradeFailed, u.Evidence+": it is not tried again until the spec changes", f.Generation)
+		case c.Type == operatorv1alpha1.ConditionProgressing && moving && !f.Paused:
+			conditions[i] = condition(c.Type, metav1.ConditionTrue, operatorv1alpha1.ReasonUpgrading, u.Message, f.Generation)
+		}
+	}
+	return conditions
 }
 
 // paused tells of the control plane as of any other: what runs may still need a person.

@@ -6,8 +6,11 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
@@ -46,3 +49,34 @@ func ReadRunning(ctx context.Context, from client.Reader, namespace string, labe
 	slices.Sort(out)
 	return out, nil
 }
+
+// ReadCurrentRevision reads which revision new pods of a mesh get; empty where there is no
+// such Mesh, or where it does not say yet.
+func ReadCurrentRevision(ctx context.Context, from client.Reader, meshName string) (string, error) {
+	var m operatorv1alpha1.Mesh
+	err := from.Get(ctx, client.ObjectKey{Name: meshName}, &m)
+	if absent(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading Mesh %s: %w", meshName, err)
+	}
+	return m.Status.Revision, nil
+}
+
+// ReadRevision reads the settings of a control plane, and whether it is there.
+func ReadRevision(ctx context.Context, from client.Reader, name string) (operatorv1alpha1.MeshRevisionSpec, bool, error) {
+	var r operatorv1alpha1.MeshRevision
+	err := from.Get(ctx, client.ObjectKey{Name: name}, &r)
+	if absent(err) {
+		return operatorv1alpha1.MeshRevisionSpec{}, false, nil
+	}
+	if err != nil {
+		return operatorv1alpha1.MeshRevisionSpec{}, false, fmt.Errorf("reading MeshRevision %s: %w", name, err)
+	}
+	return r.Spec, r.DeletionTimestamp.IsZero(), nil
+}
+
+// absent says that an object is not there, or that the cluster does not know its kind any
+// more.
+func absent(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }

@@ -21,6 +21,12 @@ const (
 	// AnnotationRevision on a Pod asks for a revision of the control plane, and
 	// after injection tells which one injected.
 	AnnotationRevision = "openservicemesh.io/revision"
+	// LabelUpgrade on a Namespace or a workload keeps upgrades from restarting it where it
+	// is disabled: it keeps its sidecar, and with AnnotationRevision in its template its
+	// revision, until somebody restarts it.
+	LabelUpgrade = "openservicemesh.io/upgrade"
+	// AnnotationApproveWave on a Mesh lets a wave begin that waits for it: REVISION/WAVE.
+	AnnotationApproveWave = "openservicemesh.io/approve-wave"
 	// AnnotationDrainSeconds on a Pod is how long a stopping container goes on
 	// serving while its callers learn that it stops; 5 when absent, 0 is not at all.
 	AnnotationDrainSeconds = "openservicemesh.io/drain-seconds"
@@ -34,6 +40,9 @@ const (
 	LabelInjectedBy = "openservicemesh.io/injected-by"
 	// LabelInjectedRevision on a Pod names the revision that injected it.
 	LabelInjectedRevision = "openservicemesh.io/injected-revision"
+	// AnnotationWave on a workload tells in which wave of which revision it was moved:
+	// REVISION/WAVE.
+	AnnotationWave = "openservicemesh.io/wave"
 	// LabelMesh on an object names the Mesh that it belongs to.
 	LabelMesh = "openservicemesh.io/mesh"
 	// LabelRevision on an object names the MeshRevision that it belongs to.

@@ -16,6 +16,7 @@ import (
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Upgrade",type=string,JSONPath=`.status.upgrade.phase`
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.proxies.pods`
 // +kubebuilder:printcolumn:name="Connected",type=integer,JSONPath=`.status.proxies.connected`
 // +kubebuilder:printcolumn:name="Synced",type=integer,JSONPath=`.status.proxies.synced`
@@ -77,6 +78,10 @@ type MeshSpec struct {
 	// images overrides where images come from.
 	// +optional
 	Images *Images `json:"images,omitempty"`
+	// upgrade says how changes are made that a running control plane cannot follow: of the
+	// version, of an image, of the workload identity. All else takes effect where it stands.
+	// +optional
+	Upgrade *UpgradePolicy `json:"upgrade,omitempty"`
 	// meshConfig holds those fields of the MeshConfig that are enforced: the
 	// operator owns them and puts them back. All other fields of the MeshConfig
 	// are its users'.
@@ -210,6 +215,14 @@ type MeshStatus struct {
 	// proxies counts sidecars.
 	// +optional
 	Proxies *ProxyCounts `json:"proxies,omitempty"`
+	// upgrade tells of the upgrade that is under way, or that failed.
+	// +optional
+	Upgrade *UpgradeStatus `json:"upgrade,omitempty"`
+	// history tells of the last upgrades, the newest first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	History []UpgradeRecord `json:"history,omitempty"`
 	// deletion tells what the deletion of this Mesh waits for.
 	// +optional
 	Deletion *DeletionStatus `json:"deletion,omitempty"`
@@ -287,6 +300,12 @@ const (
 	ReasonCertificatesPending = "CertificatesPending"
 	// ReasonFactsUnknown says that the state of the cluster could not be read.
 	ReasonFactsUnknown = "FactsUnknown"
+	// ReasonUpgrading says that workloads are on their way to another revision.
+	ReasonUpgrading = "Upgrading"
+	// ReasonUpgradeFailed says that a step of an upgrade failed and was undone.
+	ReasonUpgradeFailed = "UpgradeFailed"
+	// ReasonUpgradePolicyInvalid says that spec.upgrade cannot be followed.
+	ReasonUpgradePolicyInvalid = "UpgradePolicyInvalid"
 	// ReasonDeleting says that the Mesh is being deleted.
 	ReasonDeleting = "Deleting"
 	// ReasonWaitingForWorkloads says that the deletion waits for injected pods.

@@ -14,10 +14,9 @@ import (
 // MeshInput is what the objects of a mesh are drawn from.
 type MeshInput struct {
 	Mesh *operatorv1alpha1.Mesh
-	// Revision is the control plane that new pods get, RevisionName the name of its
-	// MeshRevision.
-	Revision     operatorv1alpha1.MeshRevisionSpec
-	RevisionName string
+	// Revision is the control plane that new pods get, Beside are those beside it.
+	Revision operatorv1alpha1.MeshRevisionSpec
+	Beside   []operatorv1alpha1.MeshRevisionSpec
 	// TrustBundle are the mesh's roots in PEM form.
 	TrustBundle []byte
 	// OperatorNamespace is where the operator runs, OperatorServiceAccount as whom.
@@ -35,8 +34,8 @@ func Foundation(in MeshInput) []Object {
 			"name": in.Revision.Namespace,
 		}),
 	}
-	operator := []rbacv1.Subject{{Kind: "ServiceAccount", Name: in.OperatorServiceAccount, Namespace: in.OperatorNamespace}}
-	return []Object{namespace, in.roleBinding(OperatorNamespaceRole, operator)}
+	operator := in.operator()
+	return []Object{namespace, in.roleBinding(in.Revision.Namespace, OperatorNamespaceRole, OperatorNamespaceRole, operator)}
 }
 
 // meshConfig holds only the fields that the Mesh enforces: all others are the
@@ -69,17 +68,31 @@ func Access(in MeshInput) []Object {
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerRole},
 			Subjects:   subjects,
 		},
-		in.roleBinding(ControllerNamespaceRole, subjects),
+		in.roleBinding(ns, ControllerNamespaceRole, ControllerNamespaceRole, subjects),
 		networkPolicy(in),
 	}
 }
 
-// roleBinding binds subjects in the mesh's namespace to the ClusterRole of that name.
-func (in MeshInput) roleBinding(name string, subjects []rbacv1.Subject) Object {
+// operator is who acts.
+func (in MeshInput) operator() []rbacv1.Subject {
+	return []rbacv1.Subject{{Kind: "ServiceAccount", Name: in.OperatorServiceAccount, Namespace: in.OperatorNamespace}}
+}
+
+// WorkloadAccess lets the operator restart the workloads of namespaces.
+func WorkloadAccess(in MeshInput, namespaces []string) []Object {
+	var out []Object
+	for _, namespace := range namespaces {
+		out = append(out, in.roleBinding(namespace, WorkloadsBinding(in.Mesh.Name), WorkloadsRole, in.operator()))
+	}
+	return out
+}
+
+// roleBinding binds subjects in a namespace to a ClusterRole.
+func (in MeshInput) roleBinding(namespace, name, role string, subjects []rbacv1.Subject) Object {
 	return &rbacv1.RoleBinding{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"},
-		ObjectMeta: in.meta(in.Revision.Namespace, name, nil),
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		ObjectMeta: in.meta(namespace, name, nil),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects:   subjects,
 	}
 }
@@ -110,19 +123,23 @@ func networkPolicy(in MeshInput) Object {
 	}
 }
 
-// ControlPlane returns the MeshRevision and the stable Services that lead to it.
+// ControlPlane returns the MeshRevisions, and the stable Services that lead to the one
+// that new pods get.
 func ControlPlane(in MeshInput) []Object {
-	revision := &operatorv1alpha1.MeshRevision{
-		TypeMeta:   metav1.TypeMeta{APIVersion: operatorv1alpha1.GroupVersion.String(), Kind: "MeshRevision"},
-		ObjectMeta: in.meta("", in.RevisionName, map[string]string{operatorv1alpha1.LabelRevision: in.Revision.Revision}),
-		Spec:       in.Revision,
+	var out []Object
+	for _, spec := range append([]operatorv1alpha1.MeshRevisionSpec{in.Revision}, in.Beside...) {
+		out = append(out, &operatorv1alpha1.MeshRevision{
+			TypeMeta:   metav1.TypeMeta{APIVersion: operatorv1alpha1.GroupVersion.String(), Kind: "MeshRevision"},
+			ObjectMeta: in.meta("", RevisionObject(spec.Mesh, spec.Revision), map[string]string{operatorv1alpha1.LabelRevision: spec.Revision}),
+			Spec:       spec,
+		})
 	}
-	return []Object{
-		revision,
+	return append(
+		out,
 		in.service(ControllerService, servicePort("xds", XDSPort), servicePort("http", HTTPPort), servicePort("debug", DebugPort)),
 		in.service(InjectorService, servicePort("webhook", InjectorPort)),
 		in.service(ValidatorService, servicePort("webhook", ValidatorPort)),
-	}
+	)
 }
 
 func (in MeshInput) service(name string, ports ...corev1.ServicePort) Object {

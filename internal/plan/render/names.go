@@ -17,6 +17,9 @@ const (
 	// OperatorNamespaceRole is the ClusterRole that the operator is bound to in the
 	// mesh's namespace.
 	OperatorNamespaceRole = "osm-operator-namespace"
+	// WorkloadsRole is the ClusterRole that the operator is bound to in namespaces whose
+	// workloads it moves to another revision, for as long as that takes.
+	WorkloadsRole = "osm-operator-workloads"
 )
 
 // Ports of the control plane.
@@ -36,6 +39,13 @@ const (
 	// ValidatorPort serves the validating webhook.
 	ValidatorPort = 9093
 )
+
+// RevisionObject is the name of the MeshRevision object of a mesh's revision.
+func RevisionObject(mesh, revision string) string { return mesh + "-" + revision }
+
+// WorkloadsBinding is the name of the RoleBinding by which the operator may restart a
+// mesh's workloads in a namespace.
+func WorkloadsBinding(mesh string) string { return WorkloadsRole + "-" + mesh }
 
 // Deployment is the name of a revision's Deployment, and of its Service, budget
 // and the like.

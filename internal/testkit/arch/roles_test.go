@@ -65,7 +65,9 @@ func TestRolesAreNarrow(t *testing.T) {
 
 // boundByRole are ClusterRoles that are bound by RoleBindings only, in the namespaces of
 // meshes.
-func boundByRole() []string { return []string{"osm-operator-namespace", "osm-controller-namespace"} }
+func boundByRole() []string {
+	return []string{"osm-operator-namespace", "osm-controller-namespace", "osm-operator-workloads"}
+}
 
 // tooWide says what a rule lets through that nobody may.
 func tooWide(r role, rule rbacv1.PolicyRule) []string {
