@@ -21,6 +21,9 @@ type space struct {
 	podsOf     map[Key]keySet   // pods by the Services that select them
 	servicesOf map[Key]keySet   // Services by the pods that they select
 	byLabel    map[label]keySet // Services by one label of their selector
+	// labelled are pods by the value of a label, for those names that byLabel has, or has
+	// had: a Service finds its pods without a look at all others.
+	labelled map[string]map[string]keySet
 }
 
 // label is a label with its value.
@@ -30,6 +33,7 @@ func newSpace() *space {
 	return &space{
 		services: map[Key]*Service{}, slices: map[Key]*Slice{}, pods: map[Key]*Pod{},
 		slicesOf: map[Key]keySet{}, podsOf: map[Key]keySet{}, servicesOf: map[Key]keySet{}, byLabel: map[label]keySet{},
+		labelled: map[string]map[string]keySet{},
 	}
 }
 
@@ -57,8 +61,8 @@ func (sp *space) setService(key Key, now *Service) {
 	}
 	if l, ok := anchor(now.Selector); ok {
 		link(sp.byLabel, l, key)
-		for pod, p := range sp.pods {
-			if selects(now, p) {
+		for pod := range sp.podsWith(l) {
+			if selects(now, sp.pods[pod]) {
 				link(sp.podsOf, key, pod)
 				link(sp.servicesOf, pod, key)
 			}
@@ -76,6 +80,7 @@ func (sp *space) setPod(key Key, now *Pod) {
 	if old != nil && now != nil && maps.Equal(old.Labels, now.Labels) {
 		return
 	}
+	sp.label(key, old, now)
 	for service := range sp.servicesOf[key] {
 		unlink(sp.podsOf, service, key)
 	}
@@ -88,6 +93,37 @@ func (sp *space) setPod(key Key, now *Pod) {
 			if selects(sp.services[service], now) {
 				link(sp.podsOf, service, key)
 				link(sp.servicesOf, key, service)
+			}
+		}
+	}
+}
+
+// podsWith returns the pods that have a label.
+func (sp *space) podsWith(l label) keySet {
+	byValue := sp.labelled[l.name]
+	if byValue == nil {
+		byValue = map[string]keySet{}
+		sp.labelled[l.name] = byValue
+		for pod, p := range sp.pods {
+			if value, ok := p.Labels[l.name]; ok {
+				link(byValue, value, pod)
+			}
+		}
+	}
+	return byValue[l.value]
+}
+
+// label notes that a pod has other labels than before; either may be nil.
+func (sp *space) label(key Key, old, now *Pod) {
+	for name, byValue := range sp.labelled {
+		if old != nil {
+			if value, ok := old.Labels[name]; ok {
+				unlink(byValue, value, key)
+			}
+		}
+		if now != nil {
+			if value, ok := now.Labels[name]; ok {
+				link(byValue, value, key)
 			}
 		}
 	}
