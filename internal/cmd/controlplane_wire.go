@@ -171,7 +171,7 @@ func (p *controlPlane) defaults() mesh.Settings {
 func (p *controlPlane) wireServing() error {
 	cache := serve.NewCache()
 	p.engine = controlplane.NewEngine(controlplane.EngineOptions{
-		Cache: cache, Compiled: p.verdicts.Policies, Failed: p.metrics.Failed, Recompiled: p.metrics.Recompiled,
+		Cache: cache, Compiled: p.verdicts.Policies, Failed: p.metrics.Failed, Recompiled: p.metrics.Recompiled, Audited: p.metrics.Audited,
 		Gone: func(podUID string) { p.xds.Disconnect(podUID, "the pod is gone") },
 	})
 	p.files = &controlplane.Files{
@@ -294,6 +294,7 @@ func (p *controlPlane) wireRunnables() error {
 		p.files.Run,
 		func(ctx context.Context) error { return p.watcher.Run(ctx, p.update) },
 		func(ctx context.Context) error { controlplane.Report(ctx, p.xds, p.engine, p.store); return nil },
+		func(ctx context.Context) error { p.engine.Audit(ctx); return nil },
 		p.waiting.Run,
 		func(ctx context.Context) error {
 			return serveGRPC(ctx, p.options.reportPort, reports.NewGRPCServer(p.files.ServerTLS(true, "h2")))

@@ -39,6 +39,8 @@ type EngineOptions struct {
 	Compiled func(reports []policy.ObjectReport)
 	// Recompiled is told, after each compilation, how many classes were compiled.
 	Recompiled func(classes int)
+	// Audited is told of each class that was made from nothing, and whether it is sent that.
+	Audited func(same bool)
 	// Failed is told of each class or load assignment that could not be made.
 	Failed func(what string)
 	// Gone is told of pods of the mesh that are no more.
@@ -84,6 +86,9 @@ func NewEngine(o EngineOptions) *Engine {
 	}
 	if o.Recompiled == nil {
 		o.Recompiled = func(int) {}
+	}
+	if o.Audited == nil {
+		o.Audited = func(bool) {}
 	}
 	if o.Failed == nil {
 		o.Failed = func(string) {}

@@ -159,8 +159,8 @@ type world struct {
 	sent   *sent
 	gone   []string
 	told   [][]policy.ObjectReport
-	// recompiled counts classes.
-	recompiled int
+	// Classes are counted that were compiled, and that were found sound by an audit or not.
+	recompiled, sound, unsound int
 }
 
 func newWorld(ctx context.Context, bundle []byte) *world {
@@ -169,6 +169,13 @@ func newWorld(ctx context.Context, bundle []byte) *world {
 		Cache: w.sent, Gone: func(uid string) { w.gone = append(w.gone, uid) },
 		Compiled:   func(r []policy.ObjectReport) { w.told = append(w.told, r) },
 		Recompiled: func(classes int) { w.recompiled += classes },
+		Audited: func(sound bool) {
+			if sound {
+				w.sound++
+			} else {
+				w.unsound++
+			}
+		},
 	})
 	w.engine.SetTrustBundle(ctx, bundle)
 	return w

@@ -12,12 +12,12 @@ import (
 // Metrics are those of a control plane that its other parts keep no account of, under
 // the names that Open Service Mesh gave them. They are safe for concurrent use.
 type Metrics struct {
-	events, admissions, codes, failures *prometheus.CounterVec
-	broadcasts, classes                 prometheus.Counter
-	namespaces                          prometheus.Gauge
-	features                            *prometheus.GaugeVec
-	responses                           *prometheus.CounterVec
-	responseTime                        *prometheus.HistogramVec
+	events, admissions, codes, failures, audits *prometheus.CounterVec
+	broadcasts, classes                         prometheus.Counter
+	namespaces                                  prometheus.Gauge
+	features                                    *prometheus.GaugeVec
+	responses                                   *prometheus.CounterVec
+	responseTime                                *prometheus.HistogramVec
 }
 
 // Build says what a process was built from, as Open Service Mesh's controller did.
@@ -47,6 +47,7 @@ func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, 
 		admissions: counter("osm_admission_webhook_response_total", "Answers of the webhooks, by kind of object and whether it was let in.", "kind", "success"),
 		codes:      counter("osm_error_err_code_count", "Faults found in policies, by code.", "err_code"),
 		failures:   counter("osm_config_failed_count", "Configurations that could not be made, so that the last good one stays.", "what"),
+		audits:     counter("osm_proxy_classes_audited_total", "Classes of proxies that were made from nothing, and whether they are sent the same (true) or were not (false).", "same"),
 		broadcasts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "osm_proxy_broadcast_event_count", Help: "Changes of the mesh that were worked into configuration.",
 		}),
@@ -69,7 +70,7 @@ func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, 
 	away := gauge("osm_k8s_api_unreachable_seconds", "For how long the API server has not answered; 0 while it does.", func() float64 { return gauges.Away().Seconds() })
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.events, m.admissions, m.codes, m.failures, m.broadcasts, m.classes, m.namespaces, m.features, m.responses, m.responseTime, version, waiting, away,
+		m.events, m.admissions, m.codes, m.failures, m.audits, m.broadcasts, m.classes, m.namespaces, m.features, m.responses, m.responseTime, version, waiting, away,
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -100,6 +101,10 @@ func (m *Metrics) Worked(namespaces int) {
 
 // Recompiled counts the classes of proxies that were compiled for a change.
 func (m *Metrics) Recompiled(classes int) { m.classes.Add(float64(classes)) }
+
+// Audited counts a class of proxies that was made from nothing to be compared with what
+// it is sent.
+func (m *Metrics) Audited(same bool) { m.audits.WithLabelValues(strconv.FormatBool(same)).Inc() }
 
 // Feature tells whether a feature is on.
 func (m *Metrics) Feature(name string, on bool) {

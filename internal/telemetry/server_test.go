@@ -57,6 +57,7 @@ func TestSite(t *testing.T) {
 	metrics.Failed("class")
 	metrics.Worked(2)
 	metrics.Recompiled(3)
+	metrics.Audited(true)
 	metrics.Feature("enableEgressPolicy", true)
 
 	for path, want := range map[string]struct {
@@ -82,6 +83,7 @@ func TestSite(t *testing.T) {
 		`osm_config_failed_count{what="class"} 1`,
 		`osm_proxy_broadcast_event_count 1`,
 		`osm_proxy_classes_compiled_total 3`,
+		`osm_proxy_classes_audited_total{same="true"} 1`,
 		`osm_resource_namespace_count 2`,
 		`osm_feature_flag_enabled{feature_flag="enableEgressPolicy"} 1`,
 		`osm_events_queued 3`,
