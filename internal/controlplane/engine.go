@@ -147,6 +147,9 @@ func (e *Engine) Update(ctx context.Context, m *mesh.Model, change mesh.Change) 
 		e.assign(ctx, m, name)
 	}
 	e.compile(ctx, m)
+	for id := range change.Classes {
+		e.forget(id, m)
+	}
 	e.place(before, m, change)
 }
 
@@ -193,14 +196,6 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	for id := range next.Affected() {
 		e.translate(ctx, m, id, next.Proxy(m.Classes[id]))
 	}
-	for id := range e.classes {
-		if m.Classes[id] == nil {
-			e.Cache.DeleteClass(id)
-			e.release(e.classes[id].set)
-			delete(e.classes, id)
-			delete(e.failing, id)
-		}
-	}
 	e.translator.Retain(func(yield func(*ir.Proxy) bool) {
 		for _, c := range e.classes {
 			if !yield(c.proxy) {
@@ -211,6 +206,19 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	e.compiled.Store(true)
 	e.Recompiled(next.Compiled() - before)
 	e.Compiled(next.Report())
+}
+
+// forget lets go of a class that is no more; mu is held.
+func (e *Engine) forget(id string, m *mesh.Model) {
+	if m.Classes[id] != nil {
+		return
+	}
+	delete(e.failing, id)
+	if c, known := e.classes[id]; known {
+		e.Cache.DeleteClass(id)
+		e.release(c.set)
+		delete(e.classes, id)
+	}
 }
 
 // translate hands on what a class is sent, unless that is the same as before; mu is held.

@@ -25,9 +25,9 @@ type house struct {
 
 func newHouse() *house {
 	h := &house{}
-	h.letters = NewTable[string, string](&h.graph)
-	h.doors = NewTable[string, []string](&h.graph)
-	h.begin = NewTable[string, string](&h.graph)
+	h.letters = NewTable[string](&h.graph, Same[string])
+	h.doors = NewTable[string](&h.graph, slices.Equal[[]string])
+	h.begin = NewTable[string](&h.graph, Same[string])
 	// Case does not matter in a room, so that not every other letter is another room.
 	h.rooms = NewDerived(&h.graph, func(room string) string {
 		text := strings.ToLower(h.letters.Get(room))

@@ -5,6 +5,7 @@ import "reflect"
 // Table is a map of facts. What is read of it is noted, also that there is no entry.
 type Table[K comparable, V any] struct {
 	graph   *Graph
+	same    func(a, b V) bool
 	now     map[K]V
 	entries map[K]*entry[V]
 }
@@ -15,10 +16,13 @@ type entry[V any] struct {
 	value V
 }
 
-// NewTable returns an empty table.
-func NewTable[K comparable, V any](g *Graph) *Table[K, V] {
-	return &Table[K, V]{graph: g, entries: map[K]*entry[V]{}}
+// NewTable returns an empty table; same compares entries completely.
+func NewTable[K comparable, V any](g *Graph, same func(a, b V) bool) *Table[K, V] {
+	return &Table[K, V]{graph: g, same: same, entries: map[K]*entry[V]{}}
 }
+
+// Same compares values of any type, as deep as they are.
+func Same[V any](a, b V) bool { return reflect.DeepEqual(a, b) }
 
 // Get returns an entry, the zero value if there is none.
 func (t *Table[K, V]) Get(k K) V {
@@ -43,7 +47,7 @@ func (t *Table[K, V]) Replace(now map[K]V) {
 	}
 	t.now = now
 	for k, e := range t.entries {
-		if v := now[k]; !reflect.DeepEqual(e.value, v) {
+		if v := now[k]; !t.same(e.value, v) {
 			e.value, e.changed = v, t.graph.revision
 			e.suspectUsers()
 		}
@@ -56,7 +60,7 @@ type Value[V any] struct {
 }
 
 // NewValue returns the zero value.
-func NewValue[V any](g *Graph) *Value[V] { return &Value[V]{NewTable[struct{}, V](g)} }
+func NewValue[V any](g *Graph) *Value[V] { return &Value[V]{NewTable[struct{}](g, Same[V])} }
 
 // Get returns the value.
 func (v *Value[V]) Get() V { return v.table.Get(struct{}{}) }

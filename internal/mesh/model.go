@@ -47,7 +47,7 @@ type Model struct {
 	// selects, sorted, by the Service's key.
 	ServiceAccounts map[Key][]identity.ServiceAccount
 	// Running are the ServiceAccounts that Workloads run as.
-	Running map[identity.ServiceAccount]struct{}
+	Running map[identity.ServiceAccount]bool
 	// Policies are the policy objects of those namespaces.
 	Policies Policies
 }

@@ -55,7 +55,7 @@ func NewState(settings Settings) *State {
 		last: &Model{
 			Settings: settings, Namespaces: map[string]*Namespace{}, Services: map[Key]*Service{}, Endpoints: map[Key]*Endpoints{},
 			Workloads: map[Key]*Workload{}, Classes: map[string]*Class{}, ServiceAccounts: map[Key][]serviceAccount{},
-			Running:  map[serviceAccount]struct{}{},
+			Running:  map[serviceAccount]bool{},
 			Policies: noPolicies(),
 		},
 	}
@@ -193,10 +193,9 @@ func (s *State) publishWorkloads(m *Model, change Change) {
 func (s *State) publishRunning(m *Model, moved map[serviceAccount]struct{}) {
 	all := draftOf(m.Running)
 	for account := range moved {
-		_, known := m.Running[account]
-		switch used := s.runs[account] > 0; {
+		switch used, known := s.runs[account] > 0, m.Running[account]; {
 		case used && !known:
-			all.put(account, struct{}{})
+			all.put(account, true)
 		case !used && known:
 			all.drop(account)
 		}

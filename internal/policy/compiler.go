@@ -58,6 +58,8 @@ func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 		}
 		c.before, c.classes = previous.now, previous.classes
 	}
+	p := m.Policies
+	c.reports = make([]ObjectReport, 0, len(p.HTTPRouteGroups)+len(p.TCPRoutes)+len(p.TrafficTargets)+len(p.TrafficSplits)+len(p.Retries)+len(p.Egresses))
 	c.compileGroups()
 	c.compileTCPRoutes()
 	c.compileTargets()

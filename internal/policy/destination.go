@@ -167,7 +167,7 @@ func (c *classes) destination(key destinationKey) *ir.Destination {
 		d.Backends = c.own(v, s, p)
 	}
 	if d.Protocol != ir.HTTP && !s.Headless {
-		d.Idle = c.upstreams.Get(s.Key).bounds.silence
+		d.Idle = c.upstream(s.Key).bounds.silence
 	}
 	if d.Protocol == ir.HTTP && s.Headless {
 		d.Hosts = headlessHosts(s.Key, key.same, split == nil)
@@ -222,7 +222,7 @@ func locality(zone, node string, s *mesh.Service) (near, here string) {
 // rest to the Service's own endpoints. A headless Service always has a rest: requests
 // by the name or the address of a pod go to that pod.
 func (c *classes) httpRoutes(v *caller, s *mesh.Service, p mesh.ServicePort, split *split) []ir.HTTPRoute {
-	timeouts := ir.Timeouts{Request: c.upstreams.Get(s.Key).bounds.request}
+	timeouts := ir.Timeouts{Request: c.upstream(s.Key).bounds.request}
 	own := ir.HTTPRoute{Name: s.Key.String(), Backends: c.own(v, s, p), Retry: v.retry, Timeouts: timeouts}
 	if split == nil {
 		return []ir.HTTPRoute{own}
@@ -296,7 +296,7 @@ func (c *classes) endpoints(key clusterKey) *ir.Cluster {
 		Plaintext:           !enforced,
 		OriginalDestination: key.dialled,
 		Protocol:            key.protocol,
-		Upstream:            c.upstreams.Get(key.service).bounds.Upstream,
+		Upstream:            c.upstream(key.service).bounds.Upstream,
 	}
 }
 

@@ -24,6 +24,7 @@ type routeGroup struct {
 	// one name the last counts, as in Open Service Mesh.
 	named   map[string]*routeMatch
 	remarks remarks
+	report  ObjectReport
 }
 
 // routeMatch is a match that could be read.
@@ -39,7 +40,8 @@ type routeMatch struct {
 
 // compileGroups reads all HTTPRouteGroups, but those that were read before.
 func (c *Compiler) compileGroups() {
-	c.groups = c.now.groups
+	c.groups = make(map[mesh.Key]*routeGroup, len(c.model.Policies.HTTPRouteGroups))
+	c.now.groups = c.groups
 	for _, key := range slices.SortedFunc(maps.Keys(c.model.Policies.HTTPRouteGroups), mesh.CompareKeys) {
 		o := c.model.Policies.HTTPRouteGroups[key]
 		group := c.before.groups[key]
@@ -47,7 +49,7 @@ func (c *Compiler) compileGroups() {
 			group = compileGroup(o)
 		}
 		c.groups[key] = group
-		c.reports = append(c.reports, group.remarks.report(kindHTTPRouteGroup, key, o.UID, o.Generation))
+		c.reports = append(c.reports, group.report)
 	}
 }
 
@@ -78,6 +80,7 @@ func compileGroup(o *mesh.Object[specsv1alpha4.HTTPRouteGroupSpec]) *routeGroup 
 	case len(g.usable) == 0:
 		g.remarks.ignored(ReasonNoMatches, codeGroupEmpty, "no match can be read: it allows nothing")
 	}
+	g.report = g.remarks.report(kindHTTPRouteGroup, o.Key, o.UID, o.Generation)
 	return g
 }
 

@@ -250,6 +250,9 @@ func gateways(all []*ir.Ingress) []ir.Ingress {
 // ingressReports tells of each IngressBackend, and of those that another Service's
 // is followed in place of, on a port that both lead to.
 func (c *Compiler) ingressReports() []ObjectReport {
+	if len(c.ingresses) == 0 {
+		return nil
+	}
 	for _, id := range slices.Sorted(maps.Keys(c.model.Classes)) {
 		served := map[ingressPlace]*ingressBackend{}
 		eachPort(c.model.Classes[id], c.serviceOf, func(s *mesh.Service, _ mesh.ServicePort, target uint16) {

@@ -15,7 +15,7 @@ type inputs struct {
 	Namespaces      map[string]*mesh.Namespace
 	Services        map[mesh.Key]*mesh.Service
 	ServiceAccounts map[mesh.Key][]identity.ServiceAccount
-	Running         map[identity.ServiceAccount]struct{}
+	Running         map[identity.ServiceAccount]bool
 	Classes         map[string]*mesh.Class
 	Policies        mesh.Policies
 	TrustBundle     []byte
@@ -34,6 +34,11 @@ func inputsOf(m *mesh.Model, trustBundle []byte) inputs {
 // same reports whether nothing differs that was read of these inputs.
 func (in *inputs) same(now inputs) bool {
 	return in.endpoints.same(now.endpoints) && identical(reflect.ValueOf(in).Elem(), reflect.ValueOf(now))
+}
+
+// same reports whether two maps are one.
+func same[K comparable, V any](a, b map[K]V) bool {
+	return identical(reflect.ValueOf(a), reflect.ValueOf(b))
 }
 
 // identical compares maps by what they are, and all else by value.

@@ -16,7 +16,6 @@ type memory struct {
 
 func newMemory() memory {
 	return memory{
-		groups:  map[mesh.Key]*routeGroup{},
 		retries: map[mesh.Key]*ir.Retry{},
 		egress:  map[egressPortKey]*ir.EgressPort{},
 	}

@@ -221,7 +221,7 @@ func (r rates) bounds(spoken ir.Protocol) ir.InboundBounds {
 }
 
 func (c *classes) ratesOf(service mesh.Key) rates {
-	return c.upstreams.Get(service).rates
+	return c.upstream(service).rates
 }
 
 func (c *classes) apart(port *ir.InboundPort, service mesh.Key, r rates, table *routeTable) ir.InboundService {

@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -177,9 +176,10 @@ func verdict(all []remark) Verdict {
 // portConflicts reports Services that say something else of a port than is served.
 func (c *Compiler) portConflicts() []ObjectReport {
 	found := map[mesh.Key]*remarks{}
-	for _, id := range slices.Sorted(maps.Keys(c.model.Classes)) {
-		served := map[uint16]ir.InboundPort{}
-		eachPort(c.model.Classes[id], c.serviceOf, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
+	served := map[uint16]ir.InboundPort{}
+	for _, class := range c.model.Classes {
+		clear(served)
+		eachPort(class, c.serviceOf, func(s *mesh.Service, p mesh.ServicePort, target uint16) {
 			first, taken := served[target]
 			if !taken {
 				served[target] = ir.InboundPort{Protocol: protocol(p.Protocol), Service: ir.ServicePort{Namespace: s.Namespace, Name: s.Name, Port: p.Number}}

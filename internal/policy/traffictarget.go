@@ -37,39 +37,57 @@ func (g *grant) covers(port uint16) bool {
 	return g.connect && (!g.limited || slices.Contains(g.ports, port))
 }
 
-// compileTargets reads all TrafficTargets, and follows what they name.
+// target is a TrafficTarget that was read.
+type target struct {
+	// grant is what it allows; nil if it is not followed.
+	grant       *grant
+	destination identity.ServiceAccount
+	report      ObjectReport
+}
+
+// compileTargets reads all TrafficTargets, but those that were read before and name
+// nothing that is another since.
 func (c *Compiler) compileTargets() {
+	n := len(c.model.Policies.TrafficTargets)
 	c.targets = &targets{
-		grants:       map[identity.ServiceAccount][]*grant{},
-		destinations: map[identity.ServiceAccount]map[identity.ServiceAccount]struct{}{},
+		grants:       make(map[identity.ServiceAccount][]*grant, n),
+		destinations: make(map[identity.ServiceAccount]map[identity.ServiceAccount]struct{}, n),
 	}
+	read := c.classes.read(c)
 	for _, key := range slices.SortedFunc(maps.Keys(c.model.Policies.TrafficTargets), mesh.CompareKeys) {
-		o := c.model.Policies.TrafficTargets[key]
-		var r remarks
-		c.compileTarget(o, &r)
-		if len(r.fatal) == 0 {
-			c.noteAbsent(o, &r)
+		t := read(key)
+		c.reports = append(c.reports, t.report)
+		if t.grant == nil {
+			continue
 		}
-		c.reports = append(c.reports, r.report("TrafficTarget", key, o.UID, o.Generation))
+		c.targets.grants[t.destination] = append(c.targets.grants[t.destination], t.grant)
+		for _, s := range t.grant.sources {
+			if c.targets.destinations[s] == nil {
+				c.targets.destinations[s] = map[identity.ServiceAccount]struct{}{}
+			}
+			c.targets.destinations[s][t.destination] = struct{}{}
+		}
 	}
 }
 
-func (c *Compiler) compileTarget(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], r *remarks) {
-	checkDestination(o, r)
-	checkRules(o, r)
-	g := &grant{sources: sourcesOf(o, r)}
-	if len(r.fatal) > 0 {
-		return
+// target reads a TrafficTarget, and follows what it names.
+func (c *classes) target(key mesh.Key) *target {
+	o := c.objects.Get(key)
+	if o == nil {
+		return nil // nobody may ask
 	}
-	c.followRules(o, g, r)
-	destination := identity.ServiceAccount{Namespace: o.Spec.Destination.Namespace, Name: o.Spec.Destination.Name}
-	c.targets.grants[destination] = append(c.targets.grants[destination], g)
-	for _, s := range g.sources {
-		if c.targets.destinations[s] == nil {
-			c.targets.destinations[s] = map[identity.ServiceAccount]struct{}{}
-		}
-		c.targets.destinations[s][destination] = struct{}{}
+	var r remarks
+	checkDestination(o, &r)
+	checkRules(o, &r)
+	t, g := &target{}, &grant{sources: sourcesOf(o, &r)}
+	if len(r.fatal) == 0 {
+		c.followRules(o, g, &r)
+		t.grant = g
+		t.destination = identity.ServiceAccount{Namespace: o.Spec.Destination.Namespace, Name: o.Spec.Destination.Name}
+		c.noteAbsent(o, &r)
 	}
+	t.report = r.report("TrafficTarget", key, o.UID, o.Generation)
+	return t
 }
 
 func checkDestination(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], r *remarks) {
@@ -127,7 +145,7 @@ func sourcesOf(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], r *remarks) []i
 
 // followRules puts what the rules name into a grant. Without the TCPRoute that would
 // say to which ports connections may be made, none may be made to any.
-func (c *Compiler) followRules(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], g *grant, r *remarks) {
+func (c *classes) followRules(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], g *grant, r *remarks) {
 	g.connect = true
 	for _, rule := range o.Spec.Rules {
 		key := mesh.Key{Namespace: o.Namespace, Name: rule.Name}
@@ -135,7 +153,7 @@ func (c *Compiler) followRules(o *mesh.Object[accessv1alpha3.TrafficTargetSpec],
 			c.followGroup(key, rule.Matches, g, r)
 			continue
 		}
-		route := c.tcpRoutes[key]
+		route := c.tcpRoutes.Get(key)
 		if route == nil {
 			r.missing(ReasonRouteNotFound, "", "TCPRoute %s does not exist: no connection is allowed", rule.Name)
 			g.connect = false
@@ -146,8 +164,8 @@ func (c *Compiler) followRules(o *mesh.Object[accessv1alpha3.TrafficTargetSpec],
 	}
 }
 
-func (c *Compiler) followGroup(key mesh.Key, names []string, g *grant, r *remarks) {
-	group := c.groups[key]
+func (c *classes) followGroup(key mesh.Key, names []string, g *grant, r *remarks) {
+	group := c.groups.Get(key)
 	if group == nil {
 		r.missing(ReasonRouteNotFound, codeGroupNotFound, "HTTPRouteGroup %s does not exist: no request is allowed by it", key.Name)
 		return
@@ -164,13 +182,13 @@ func (c *Compiler) followGroup(key mesh.Key, names []string, g *grant, r *remark
 
 // noteAbsent tells of ServiceAccounts that no pod runs as; of those in namespaces
 // outside the mesh nothing is known.
-func (c *Compiler) noteAbsent(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], r *remarks) {
+func (c *classes) noteAbsent(o *mesh.Object[accessv1alpha3.TrafficTargetSpec], r *remarks) {
 	for _, s := range slices.Concat([]accessv1alpha3.IdentityBindingSubject{o.Spec.Destination}, o.Spec.Sources) {
 		account := identity.ServiceAccount{Namespace: s.Namespace, Name: s.Name}
-		if s.Kind != kindServiceAccount || s.Name == "" || c.model.Namespaces[s.Namespace] == nil {
+		if s.Kind != kindServiceAccount || s.Name == "" || c.namespaces.Get(s.Namespace) == nil {
 			continue
 		}
-		if _, ok := c.model.Running[account]; !ok {
+		if !c.running.Get(account) {
 			r.missing(ReasonNoPods, "", "no pod runs as ServiceAccount %s", account)
 		}
 	}

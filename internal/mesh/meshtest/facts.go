@@ -80,7 +80,7 @@ func (f *Facts) Model() *mesh.Model {
 		Workloads:       map[mesh.Key]*mesh.Workload{},
 		Classes:         map[string]*mesh.Class{},
 		ServiceAccounts: map[mesh.Key][]identity.ServiceAccount{},
-		Running:         map[identity.ServiceAccount]struct{}{},
+		Running:         map[identity.ServiceAccount]bool{},
 		Policies:        f.Policies,
 	}
 	for _, n := range f.Namespaces {
@@ -158,7 +158,7 @@ func addPod(m *mesh.Model, p *Pod) {
 		m.ServiceAccounts[service] = slices.Compact(accounts)
 		m.Endpoints[service].Items = append(m.Endpoints[service].Items, endpoint(s, p, w, class))
 	}
-	m.Workloads[k], m.Running[w.ServiceAccount] = w, struct{}{}
+	m.Workloads[k], m.Running[w.ServiceAccount] = w, true
 	if w.Meshed {
 		class.ID = classID(class)
 		w.Class = class.ID
