@@ -51,14 +51,6 @@ type classes struct {
 	views        *lineage.Derived[viewKey, []*ir.Destination]
 	ports        *lineage.Derived[string, []ir.InboundPort]
 	proxies      *lineage.Derived[string, *ir.Proxy]
-
-	// kept are the classes that proxies are kept for.
-	kept map[string]*mesh.Class
-	// indexed are the inputs that callable and selecting were last made of.
-	indexed struct {
-		services map[mesh.Key]*mesh.Service
-		accounts map[mesh.Key][]identity.ServiceAccount
-	}
 }
 
 // mode is what the settings say of all classes, besides what is in ir.Shared.
@@ -114,76 +106,6 @@ func newClasses() *classes {
 	c.ports = lineage.NewDerived(g, c.inbound)
 	c.proxies = lineage.NewResults(g, c.proxy)
 	return c
-}
-
-// read takes over what TrafficTargets are read from, and returns the function that reads.
-func (c *classes) read(now *Compiler) func(mesh.Key) *target {
-	m := now.model
-	c.graph.Advance()
-	c.objects.Replace(m.Policies.TrafficTargets)
-	c.groups.Replace(now.groups)
-	c.tcpRoutes.Replace(now.tcpRoutes)
-	c.namespaces.Replace(m.Namespaces)
-	c.running.Replace(m.Running)
-	c.targets.Keep(maps.Keys(m.Policies.TrafficTargets))
-	return c.targets.Get
-}
-
-// follow takes over what there is now, and what policies say.
-func (c *classes) follow(now *Compiler) {
-	m := now.model
-	c.graph.Advance()
-	c.all.Replace(m.Classes)
-	c.shared.Set(sharedOf(m.Settings, m.TrustBundle))
-	c.mode.Set(mode{trustDomain: m.Settings.TrustDomain, permissive: m.Settings.Permissive, passthrough: m.Settings.Egress})
-	c.services.Replace(m.Services)
-	c.accounts.Replace(m.ServiceAccounts)
-	c.index(m.Services, m.ServiceAccounts)
-	c.grants.Replace(now.targets.grants)
-	c.reachable.Replace(now.targets.destinations)
-	c.splits.Replace(now.splits.byRoot)
-	c.rootsOf.Replace(now.splits.rootsOf)
-	c.retries.Replace(now.retries)
-	c.retryOf.Replace(now.now.retries)
-	upstreams := make(map[mesh.Key]*upstream, len(now.upstreams))
-	for key, s := range now.upstreams {
-		upstreams[key] = &upstream{bounds: s.bounds, rates: s.rates}
-	}
-	c.upstreams.Replace(upstreams)
-	c.egress.Replace(now.egress)
-	ingress := make(map[ingressKey]*ir.Ingress, len(now.ingress))
-	for key, b := range now.ingress {
-		ingress[key] = &b.Ingress
-	}
-	c.ingress.Replace(ingress)
-	if !same(c.kept, m.Classes) {
-		c.kept = m.Classes
-		c.proxies.Keep(maps.Keys(m.Classes))
-	}
-}
-
-// index finds the Services that can be called, and by whose pods. An ExternalName has
-// neither addresses nor endpoints: a call to it is a call to the host that it names.
-func (c *classes) index(services map[mesh.Key]*mesh.Service, accounts map[mesh.Key][]identity.ServiceAccount) {
-	if same(c.indexed.services, services) && same(c.indexed.accounts, accounts) {
-		return
-	}
-	c.indexed.services, c.indexed.accounts = services, accounts
-	var all callables
-	selecting := map[identity.ServiceAccount][]mesh.Key{}
-	for _, key := range slices.SortedFunc(maps.Keys(services), mesh.CompareKeys) {
-		s := services[key]
-		if !callable(s) {
-			continue
-		}
-		all.services = append(all.services, key)
-		all.headless = all.headless || s.Headless
-		for _, account := range accounts[key] {
-			selecting[account] = append(selecting[account], key)
-		}
-	}
-	c.callable.Set(all)
-	c.selecting.Replace(selecting)
 }
 
 // upstream returns what is said of a Service; the zero value is nothing.

@@ -68,7 +68,7 @@ func New(m *mesh.Model, trustBundle []byte, previous *Compiler) *Compiler {
 	c.compileSettings()
 	c.compileEgresses()
 	c.compileIngress()
-	c.classes.follow(c)
+	c.publish()
 	c.checkSettings()
 	return c
 }

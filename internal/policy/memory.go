@@ -3,6 +3,7 @@ package policy
 import (
 	"reflect"
 
+	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
@@ -12,6 +13,10 @@ type memory struct {
 	groups  map[mesh.Key]*routeGroup
 	retries map[mesh.Key]*ir.Retry
 	egress  map[egressPortKey]*ir.EgressPort
+	// What classes were told last that need not be told again.
+	classes  map[string]*mesh.Class
+	services map[mesh.Key]*mesh.Service
+	accounts map[mesh.Key][]identity.ServiceAccount
 }
 
 func newMemory() memory {

@@ -53,7 +53,7 @@ func (c *Compiler) compileTargets() {
 		grants:       make(map[identity.ServiceAccount][]*grant, n),
 		destinations: make(map[identity.ServiceAccount]map[identity.ServiceAccount]struct{}, n),
 	}
-	read := c.classes.read(c)
+	read := c.readTargets()
 	for _, key := range slices.SortedFunc(maps.Keys(c.model.Policies.TrafficTargets), mesh.CompareKeys) {
 		t := read(key)
 		c.reports = append(c.reports, t.report)
