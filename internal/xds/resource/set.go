@@ -30,13 +30,6 @@ func (s *Set) Add(r *Resource) {
 // Refer adds a load assignment that clusters of the set's own layer refer to.
 func (s *Set) Refer(name string, sets []ir.EndpointSet) { s.own.references[name] = sets }
 
-// Use adds the load assignment of these sets while the set is made, and returns its name.
-func (s *Set) Use(sets []ir.EndpointSet) string {
-	n := EndpointsName(sets)
-	s.Refer(n, sets)
-	return n
-}
-
 // Over returns a set of this one's own layer and, below it, that of another. Both sets
 // are done; neither is changed.
 func (s *Set) Over(below *Set) *Set { return &Set{own: s.own, shared: below.own} }
