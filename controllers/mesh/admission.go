@@ -12,11 +12,12 @@ import (
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan"
+	"github.com/openservicemesh/osm-operator/internal/plan/rollout"
 	"github.com/openservicemesh/osm-operator/internal/release"
 )
 
 // Validator refuses what CEL cannot see: a version that this operator cannot
-// install, and a namespace that an older Mesh holds. It is a courtesy: the
+// install, a selector that means nothing, and a namespace that an older Mesh holds. It is a courtesy: the
 // reconciler holds to the same rules when nobody asked.
 type Validator struct {
 	Reader    client.Reader
@@ -31,6 +32,9 @@ func (v *Validator) Handle(ctx context.Context, req admission.Request) admission
 	}
 	if _, err := v.Catalogue.Resolve(m.Spec.Version); err != nil {
 		return admission.Denied(fmt.Sprintf("spec.version: %v", err))
+	}
+	if _, err := rollout.NewPolicy(m.Spec.Upgrade); err != nil {
+		return admission.Denied(fmt.Sprintf("spec.upgrade: %v", err))
 	}
 	if m.Spec.TrustDomain != "" {
 		if _, err := identity.ParseTrustDomain(m.Spec.TrustDomain); err != nil {

@@ -125,6 +125,9 @@ func readNamespace(ctx context.Context, live client.Reader, ns *corev1.Namespace
 // optedOut is the value of LabelUpgrade that keeps upgrades away.
 const optedOut = "disabled"
 
+// noneReady is why a workload is not moved that has pods, none of which is ready.
+const noneReady = "it is not well as it is: no pod is ready"
+
 // onDelete is why a workload is left alone whose controller does not replace pods.
 const onDelete = "its update strategy OnDelete leaves it to a person to delete pods"
 
@@ -153,6 +156,12 @@ func deploymentOf(d *appsv1.Deployment) rollout.Workload {
 	if d.Spec.Paused && w.Excluded == "" {
 		w.Excluded = "it is paused"
 	}
+	for _, c := range d.Status.Conditions {
+		bad := c.Type == appsv1.DeploymentAvailable || c.Type == appsv1.DeploymentProgressing
+		if bad && c.Status == corev1.ConditionFalse {
+			w.Unwell = "it is not well as it is: " + c.Reason
+		}
+	}
 	return w
 }
 
@@ -160,6 +169,9 @@ func statefulSetOf(d *appsv1.StatefulSet) rollout.Workload {
 	n, s := wanted(d.Spec.Replicas), d.Status
 	done := s.ObservedGeneration >= d.Generation && s.Replicas == n && s.ReadyReplicas == n && (n == 0 || s.UpdatedReplicas == n && s.CurrentRevision == s.UpdateRevision)
 	w := workload("StatefulSet", d, &d.Spec.Template, done)
+	if n > 0 && s.ReadyReplicas == 0 {
+		w.Unwell = noneReady
+	}
 	rolling := d.Spec.UpdateStrategy.RollingUpdate
 	switch {
 	case w.Excluded != "":
@@ -175,6 +187,9 @@ func daemonSetOf(d *appsv1.DaemonSet) rollout.Workload {
 	s := d.Status
 	n := s.DesiredNumberScheduled
 	w := workload("DaemonSet", d, &d.Spec.Template, s.ObservedGeneration >= d.Generation && s.UpdatedNumberScheduled == n && s.NumberAvailable == n)
+	if n > 0 && s.NumberReady == 0 {
+		w.Unwell = noneReady
+	}
 	if d.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType && w.Excluded == "" {
 		w.Excluded = onDelete
 	}

@@ -52,11 +52,11 @@ func Mesh(f MeshFacts) []metav1.Condition {
 		if f.WaitingFor != "" {
 			message = "waiting for " + f.WaitingFor
 		}
-		return []metav1.Condition{
+		return upgrading(f, []metav1.Condition{
 			condition(operatorv1alpha1.ConditionReady, statusOf(f.Revision, operatorv1alpha1.ConditionReady, metav1.ConditionFalse), operatorv1alpha1.ReasonApplying, message, f.Generation),
 			condition(operatorv1alpha1.ConditionProgressing, metav1.ConditionTrue, operatorv1alpha1.ReasonApplying, message, f.Generation),
 			condition(operatorv1alpha1.ConditionDegraded, metav1.ConditionFalse, operatorv1alpha1.ReasonHealthy, "nothing needs attention", f.Generation),
-		}
+		})
 	}
 	out := make([]metav1.Condition, 0, len(f.Revision))
 	for _, c := range f.Revision {

@@ -109,6 +109,26 @@ func TestMesh(t *testing.T) {
 			facts: status.MeshFacts{Paused: true, Revision: well, Problem: &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: errors.New("unknown")}},
 			want:  "Ready=True/UnknownVersion Progressing=False/UnknownVersion Degraded=True/UnknownVersion",
 		},
+		"A Mesh whose workloads move is on its way": {
+			facts: status.MeshFacts{Revision: well, RevisionSeen: true, Upgrade: &operatorv1alpha1.UpgradeStatus{Phase: operatorv1alpha1.UpgradeMoving}},
+			want:  "Ready=True/AllReady Progressing=True/Upgrading Degraded=False/Healthy",
+		},
+		"A Mesh whose wave goes back needs a person": {
+			facts: status.MeshFacts{Revision: well, RevisionSeen: true, Upgrade: &operatorv1alpha1.UpgradeStatus{Phase: operatorv1alpha1.UpgradeUndoing}},
+			want:  "Ready=True/AllReady Progressing=True/Upgrading Degraded=True/UpgradeFailed",
+		},
+		"A Mesh whose upgrade failed needs a person, and goes nowhere": {
+			facts: status.MeshFacts{Revision: well, RevisionSeen: true, Upgrade: &operatorv1alpha1.UpgradeStatus{Phase: operatorv1alpha1.UpgradeFailed}},
+			want:  "Ready=True/AllReady Progressing=False/UpToDate Degraded=True/UpgradeFailed",
+		},
+		"A failed upgrade is told of a paused Mesh too": {
+			facts: status.MeshFacts{Paused: true, Revision: well, RevisionSeen: true, Upgrade: &operatorv1alpha1.UpgradeStatus{Phase: operatorv1alpha1.UpgradeFailed}},
+			want:  "Progressing=False/Paused Ready=True/AllReady Degraded=True/UpgradeFailed",
+		},
+		"A Mesh that waits for its old control plane to be left has arrived": {
+			facts: status.MeshFacts{Revision: well, RevisionSeen: true, Upgrade: &operatorv1alpha1.UpgradeStatus{Phase: operatorv1alpha1.UpgradeRetiring}},
+			want:  "Ready=True/AllReady Progressing=False/UpToDate Degraded=False/Healthy",
+		},
 		"A held deletion says so": {
 			facts: status.MeshFacts{Deleting: true, Blocking: 3, Revision: well},
 			want:  "Ready=True/WaitingForWorkloads Progressing=True/WaitingForWorkloads Degraded=True/WaitingForWorkloads",

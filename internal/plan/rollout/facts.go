@@ -63,8 +63,20 @@ type Workload struct {
 	RolledOut bool
 	// Excluded is why it is never restarted, empty if it may be.
 	Excluded string
+	// Unwell is why it is not well as it is, empty if it is. It is not moved then: nothing
+	// could be told of what it got.
+	Unwell string
 	// Pods are those that have the mesh's sidecar.
 	Pods []Pod
+}
+
+// kept is why a workload is not given a revision now, empty if it may be. One that has been
+// given it is held to its gates, however it is.
+func (l Workload) kept(revision string) string {
+	if l.Excluded == "" && l.Revision != revision {
+		return l.Unwell
+	}
+	return l.Excluded
 }
 
 // Pod is a pod of a workload.

@@ -253,7 +253,7 @@ func (d *Decision) returns(workloads []Workload, f Facts) int {
 
 func (d *Decision) rollBack(f Facts) {
 	s := &d.State
-	if n := d.returns(movable(f.Workloads), f); n > 0 {
+	if n := d.returns(movable(f.Workloads, s.Target), f); n > 0 {
 		d.Message = fmt.Sprintf("the spec was changed back: moving %d workloads back to %s", n, s.Current)
 		return
 	}
@@ -290,7 +290,7 @@ func (d *Decision) retire(f Facts) {
 	if s.Phase == "" {
 		d.enter(operatorv1alpha1.UpgradeRetiring, f)
 	}
-	d.send(slices.DeleteFunc(movable(f.Workloads), func(l Workload) bool { return !l.late(s.Current) }), s.Current, "", f)
+	d.send(slices.DeleteFunc(movable(f.Workloads, s.Current), func(l Workload) bool { return !l.late(s.Current) }), s.Current, "", f)
 	switch {
 	case len(using) > 0:
 		s.Unused = time.Time{}
@@ -337,12 +337,7 @@ func (l Workload) late(current string) bool {
 
 // onOther says that a pod has another revision.
 func (l Workload) onOther(revision string) bool {
-	for _, p := range l.Pods {
-		if p.Revision != revision {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.Pods, func(p Pod) bool { return p.Revision != revision })
 }
 
 // tell counts what is to be shown.

@@ -37,7 +37,7 @@ type control struct{ ready bool }
 
 // load is a workload whose pod is replaced one step after its template changed.
 type load struct {
-	name, template, pod, wave, excluded string
+	name, template, pod, wave, excluded, unwell string
 	labels                              map[string]string
 	since                               time.Time
 }
@@ -82,7 +82,7 @@ func (w *world) facts() rollout.Facts {
 		}
 		f.Workloads = append(f.Workloads, rollout.Workload{
 			Ref: rollout.Ref{Kind: "Deployment", Namespace: "shop", Name: l.name}, Labels: l.labels, Revision: l.template, Wave: l.wave,
-			RolledOut: asked == l.pod && ready, Excluded: l.excluded, Pods: []rollout.Pod{pod},
+			RolledOut: asked == l.pod && ready && l.unwell == "", Excluded: l.excluded, Unwell: l.unwell, Pods: []rollout.Pod{pod},
 		})
 	}
 	return f
@@ -303,6 +303,29 @@ func TestWhatMustNotBeRestartedStaysAndKeepsItsControlPlane(t *testing.T) {
 	w.until(t, "")
 }
 
+func TestWhatIsNotWellIsMovedWhenItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, three(), 10)
+	for _, l := range w.workloads[:9] {
+		l.unwell = "no pod is ready"
+	}
+	w.want("b")
+	w.until(t, operatorv1alpha1.UpgradePreparing)
+	w.revisions["b"].ready = true
+	w.until(t, operatorv1alpha1.UpgradeRetiring)
+	w.step(time.Hour)
+	if w.pods("b") != 1 || len(w.last.Untouched) != 9 || w.revisions["a"] == nil {
+		t.Fatalf("%d workloads moved, untouched are %q, revisions %v", w.pods("b"), w.last.Untouched, w.revisions)
+	}
+	for _, l := range w.workloads {
+		l.unwell = ""
+	}
+	w.until(t, "")
+	if w.pods("b") != 10 {
+		t.Errorf("%d workloads moved in the end", w.pods("b"))
+	}
+}
+
 // TestWhateverHappens has chance break and mend revisions, change the spec, pause, and
 // let time pass, and holds each step to what must never happen.
 func TestWhateverHappens(t *testing.T) {
@@ -329,6 +352,10 @@ func TestWhateverHappens(t *testing.T) {
 				w.stuck[name] = !w.stuck[name]
 			case 4:
 				w.paused = !w.paused
+			case 8:
+				for _, l := range w.workloads {
+					l.unwell = rapid.SampledFrom([]string{"", "", "", "no pod is ready"}).Draw(t, "unwell")
+				}
 			case 5, 6, 7:
 				if c := w.revisions[w.state.Target]; c != nil {
 					c.ready = true
@@ -338,6 +365,9 @@ func TestWhateverHappens(t *testing.T) {
 			held(t, w, func() { w.step(time.Duration(rapid.IntRange(1, 400).Draw(t, "seconds")) * time.Second) })
 		}
 		// In the end somebody mends everything and asks for what there was: it comes to rest.
+		for _, l := range w.workloads {
+			l.unwell = ""
+		}
 		w.paused, w.broken, w.stuck = false, map[string]bool{}, map[string]bool{}
 		w.want(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "last"))
 		for i := 0; ; i++ {

@@ -25,7 +25,7 @@ func mark(target, wave string) string { return target + "/" + wave }
 // with this target, and else into the first that selects it.
 func waves(f Facts, target string) []wave {
 	out := make([]wave, 0, len(f.Policy.Waves))
-	rest := movable(f.Workloads)
+	rest := movable(f.Workloads, target)
 	for _, policy := range f.Policy.Waves {
 		w := wave{WavePolicy: policy}
 		rest = slices.DeleteFunc(rest, func(l Workload) bool {
@@ -43,10 +43,11 @@ func waves(f Facts, target string) []wave {
 	return out
 }
 
-// movable returns those that may be restarted, in an order that is the same each time
-// and has nothing to do with names, so that a percentage is not always of the same team.
-func movable(all []Workload) []Workload {
-	out := slices.DeleteFunc(slices.Clone(all), func(w Workload) bool { return w.Excluded != "" })
+// movable returns those that may be given a revision, or have it, in an order that is the
+// same each time and has nothing to do with names, so that a percentage is not always of
+// the same team.
+func movable(all []Workload, revision string) []Workload {
+	out := slices.DeleteFunc(slices.Clone(all), func(l Workload) bool { return l.kept(revision) != "" })
 	slices.SortFunc(out, func(a, b Workload) int {
 		return cmp.Or(cmp.Compare(spread(a.Ref), spread(b.Ref)), strings.Compare(a.String(), b.String()))
 	})
@@ -100,7 +101,7 @@ func counts(all []wave, target string) []operatorv1alpha1.WaveStatus {
 
 // has says that a workload is rolled out with a revision.
 func (l Workload) has(revision string) bool {
-	return l.Revision == revision && l.RolledOut && !slices.ContainsFunc(l.Pods, func(p Pod) bool { return p.Revision != revision })
+	return l.Revision == revision && l.RolledOut && !l.onOther(revision)
 }
 
 // ready counts the workloads that are rolled out with a revision.
@@ -139,8 +140,8 @@ func untouched(f Facts, revision string) []string {
 		}
 	}
 	for _, l := range f.Workloads {
-		if l.Excluded != "" && slices.ContainsFunc(l.Pods, func(p Pod) bool { return p.Revision != revision }) {
-			out = append(out, l.String()+": "+l.Excluded)
+		if why := l.kept(revision); why != "" && l.onOther(revision) {
+			out = append(out, l.String()+": "+why)
 		}
 	}
 	slices.Sort(out)
