@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 func TestReasonsNameFewPods(t *testing.T) {
 	t.Parallel()
 	f := gate.Facts{ProxiesKnown: true}
-	for _, name := range strings.Fields("shop/e shop/d shop/c shop/b shop/a") {
+	for name := range strings.FieldsSeq("shop/e shop/d shop/c shop/b shop/a") {
 		f.Pods = append(f.Pods, gate.Pod{Name: name, Ready: true, Rejected: "rejected", Connected: true, Synced: true})
 	}
 	want := "proxies reject their configuration: shop/a rejected, shop/b rejected, shop/c rejected, and 2 more"

@@ -167,20 +167,28 @@ func deploymentOf(d *appsv1.Deployment) rollout.Workload {
 
 func statefulSetOf(d *appsv1.StatefulSet) rollout.Workload {
 	n, s := wanted(d.Spec.Replicas), d.Status
-	done := s.ObservedGeneration >= d.Generation && s.Replicas == n && s.ReadyReplicas == n && (n == 0 || s.UpdatedReplicas == n && s.CurrentRevision == s.UpdateRevision)
+	updated := n == 0 || s.UpdatedReplicas == n && s.CurrentRevision == s.UpdateRevision
+	done := updated && s.ObservedGeneration >= d.Generation && s.Replicas == n && s.ReadyReplicas == n
 	w := workload("StatefulSet", d, &d.Spec.Template, done)
 	if n > 0 && s.ReadyReplicas == 0 {
 		w.Unwell = noneReady
 	}
-	rolling := d.Spec.UpdateStrategy.RollingUpdate
-	switch {
-	case w.Excluded != "":
-	case d.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType:
-		w.Excluded = onDelete
-	case rolling != nil && rolling.Partition != nil && *rolling.Partition > 0:
-		w.Excluded = "its partition holds pods back"
+	if w.Excluded == "" {
+		w.Excluded = heldBack(d.Spec.UpdateStrategy)
 	}
 	return w
+}
+
+// heldBack says why the controller of a StatefulSet does not replace all pods.
+func heldBack(s appsv1.StatefulSetUpdateStrategy) string {
+	switch {
+	case s.Type == appsv1.OnDeleteStatefulSetStrategyType:
+		return onDelete
+	case s.RollingUpdate != nil && s.RollingUpdate.Partition != nil && *s.RollingUpdate.Partition > 0:
+		return "its partition holds pods back"
+	default:
+		return ""
+	}
 }
 
 func daemonSetOf(d *appsv1.DaemonSet) rollout.Workload {

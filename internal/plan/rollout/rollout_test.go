@@ -38,8 +38,8 @@ type control struct{ ready bool }
 // load is a workload whose pod is replaced one step after its template changed.
 type load struct {
 	name, template, pod, wave, excluded, unwell string
-	labels                              map[string]string
-	since                               time.Time
+	labels                                      map[string]string
+	since                                       time.Time
 }
 
 func newWorld(tb interface{ Fatal(...any) }, policy *operatorv1alpha1.UpgradePolicy, workloads int) *world {
