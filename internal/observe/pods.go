@@ -74,11 +74,16 @@ func podOf(p *corev1.Pod) Pod {
 	}
 	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		out.Restarts = max(out.Restarts, c.RestartCount)
-		if w := c.State.Waiting; w != nil && c.RestartCount > 0 {
+		if w := c.State.Waiting; w != nil && !begins(w.Reason) {
 			out.Stuck = fmt.Sprintf("(%s: %s)", c.Name, w.Reason)
 		}
 	}
 	return out
+}
+
+// begins says that a container which waits for this reason is on its way.
+func begins(reason string) bool {
+	return reason == "" || reason == "PodInitializing" || reason == "ContainerCreating"
 }
 
 // keeper names the workload that a pod belongs to. The ReplicaSet between a Deployment

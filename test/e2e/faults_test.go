@@ -51,13 +51,19 @@ func restartable(ns string) []workload {
 // underLoad starts loads of several kinds, runs what is to be survived, and counts.
 func underLoad(ctx context.Context, t *testing.T, ns string, fault func()) {
 	t.Helper()
+	underLoadFrom(ctx, t, ns, ns, fault)
+}
+
+// underLoadFrom does the same with the loads in a namespace of their own.
+func underLoadFrom(ctx context.Context, t *testing.T, from, ns string, fault func()) {
+	t.Helper()
 	var pods []*corev1.Pod
 	for name, args := range map[string][]string{
 		"load-http": {"-target", "http://server." + ns + ":8080/", "-rate", "100", "-concurrency", "4"},
 		"load-new":  {"-target", "http://server." + ns + ":8080/", "-rate", "50", "-keep-alive=false"},
 		"load-grpc": {"-protocol", "grpc", "-target", "grpc." + ns + ":9000", "-rate", "50"},
 	} {
-		w := workload{namespace: ns, name: name, args: append([]string{"client", "-timeout", "10s"}, args...)}
+		w := workload{namespace: from, name: name, args: append([]string{"client", "-timeout", "10s"}, args...)}
 		running(ctx, t, w)
 		pods = append(pods, podOf(ctx, t, w))
 	}

@@ -153,7 +153,7 @@ type UpgradeStatus struct {
 	// wave is the number of the wave that is worked on, from 0.
 	// +optional
 	Wave int32 `json:"wave,omitempty"`
-	// progress is the most of its workloads that were rolled out at a time.
+	// progress is the most of its workloads and pods that were ready with the target at a time.
 	// +optional
 	Progress int32 `json:"progress,omitempty"`
 	// message says in words what happens, and what it waits for.

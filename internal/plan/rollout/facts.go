@@ -17,7 +17,7 @@ type State struct {
 	// Phase is empty while there is nothing to do.
 	Phase operatorv1alpha1.UpgradePhase
 	// Wave is the number of the wave that is worked on, Progress the most of its workloads
-	// that were rolled out at a time.
+	// and pods that were ready with the target at a time.
 	Wave, Progress int
 	// Started is when the upgrade began, Since when its step did
 	// or last came forward, Soaking when the wave

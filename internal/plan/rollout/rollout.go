@@ -164,8 +164,8 @@ func (d *Decision) move(f Facts) {
 		return
 	}
 	w := all[s.Wave]
-	if ready := w.ready(s.Target); ready > s.Progress {
-		s.Progress, s.Since = ready, f.Now
+	if progress := w.progress(s.Target); progress > s.Progress {
+		s.Progress, s.Since = progress, f.Now
 	}
 	d.Gates = w.check(f, s.Target)
 	failed, pending := gate.Failed(d.Gates), gate.Pending(d.Gates)

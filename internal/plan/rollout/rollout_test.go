@@ -282,6 +282,36 @@ func TestAPauseStopsTheClock(t *testing.T) {
 	w.until(t, "")
 }
 
+// TestEachPodIsProgress has a workload take longer than the deadline, pod by pod.
+func TestEachPodIsProgress(t *testing.T) {
+	t.Parallel()
+	policy, err := rollout.NewPolicy(three())
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := rollout.State{Current: "a", Target: "b", Phase: operatorv1alpha1.UpgradeMoving}
+	now := time.Unix(1_800_000_000, 0)
+	state.Since = now
+	load := rollout.Workload{Ref: rollout.Ref{Kind: "Deployment", Namespace: "shop", Name: "big"}, Revision: "b", Wave: "b/" + policy.Waves[0].Name}
+	facts := rollout.Facts{Generation: 1, Wanted: "b", Policy: policy, Revisions: []rollout.Revision{
+		{Name: "a", Ready: true, Settled: true, SessionsKnown: true}, {Name: "b", Ready: true, Settled: true, SessionsKnown: true},
+	}}
+	for i := range 10 {
+		now = now.Add(policy.Deadline * 3 / 4)
+		load.Pods = append(slices.Clip(load.Pods), rollout.Pod{Revision: "b", Pod: gate.Pod{
+			Name: fmt.Sprint("shop/big-", i), Ready: true, Created: now, Connected: true, Synced: true,
+		}})
+		facts.Now, facts.Workloads = now, []rollout.Workload{load}
+		if state = rollout.Step(state, facts).State; state.Phase != operatorv1alpha1.UpgradeMoving {
+			t.Fatalf("with %d pods: %s, %s", i+1, state.Phase, state.Evidence)
+		}
+	}
+	facts.Now = now.Add(2*policy.Deadline + policy.Waves[0].Soak)
+	if state = rollout.Step(state, facts).State; state.Phase != operatorv1alpha1.UpgradeUndoing {
+		t.Errorf("with no pod more: %s, want it undone", state.Phase)
+	}
+}
+
 func TestWhatMustNotBeRestartedStaysAndKeepsItsControlPlane(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, three(), 10)

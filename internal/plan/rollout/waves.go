@@ -115,6 +115,20 @@ func (w wave) ready(revision string) int {
 	return n
 }
 
+// progress counts what has got so far as to have a revision and be ready: pods, for a
+// large workload takes longer than any of its pods may, and workloads.
+func (w wave) progress(revision string) int {
+	n := w.ready(revision)
+	for _, l := range w.workloads {
+		for _, p := range l.Pods {
+			if p.Revision == revision && p.Ready {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // check runs the gates of a wave.
 func (w wave) check(f Facts, target string) []gate.Result {
 	facts := gate.Facts{Now: f.Now, Workloads: len(w.workloads), Ready: w.ready(target), ProxiesKnown: f.revision(target).SessionsKnown, Connect: f.Policy.Connect}
