@@ -232,7 +232,7 @@ func readiness(conditions []corev1.PodCondition) []corev1.PodCondition {
 func restarts(containers []corev1.ContainerStatus) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
 	for _, c := range containers {
-		if c.RestartCount == 0 {
+		if c.RestartCount == 0 && c.State.Waiting == nil {
 			continue
 		}
 		kept := corev1.ContainerStatus{Name: c.Name, RestartCount: c.RestartCount}

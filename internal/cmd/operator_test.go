@@ -36,7 +36,10 @@ func TestStrippedPodsTellTheSame(t *testing.T) {
 				{Name: "osm-init", Image: "osm"},
 				{Name: "envoy", RestartCount: 2, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off"}}},
 			},
-			ContainerStatuses: []corev1.ContainerStatus{{Name: "app", RestartCount: 1}},
+			ContainerStatuses: []corev1.ContainerStatus{
+				{Name: "app", RestartCount: 1},
+				{Name: "other", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}},
+			},
 		},
 	}
 	read := func(p *corev1.Pod) observe.Pods {

@@ -43,8 +43,8 @@ func TestCanaryUpgrade(t *testing.T) {
 			m.Spec.Images = &operatorv1alpha1.Images{Envoy: "docker.io/envoyproxy/envoy:nowhere"}
 		})
 		m := upgraded(ctx, t, "the upgrade that no pod can run to be undone", operatorv1alpha1.UpgradeFailed)
-		if u := m.Status.Upgrade; !strings.Contains(u.Evidence, first+"/") || m.Status.Revision != before {
-			t.Errorf("revision %s, evidence %q: want revision %s, and the pods that did not get ready", m.Status.Revision, u.Evidence, before)
+		if u := m.Status.Upgrade; !strings.Contains(u.Evidence, first+"/") || !strings.Contains(u.Evidence, "Pull") || m.Status.Revision != before {
+			t.Errorf("revision %s, evidence %q: want revision %s, and the image that cannot be pulled", m.Status.Revision, u.Evidence, before)
 		}
 		if c := meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionDegraded); c == nil || c.Reason != "UpgradeFailed" {
 			t.Errorf("Degraded is %+v, want reason UpgradeFailed", c)
