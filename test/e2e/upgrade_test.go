@@ -100,7 +100,7 @@ func upgraded(ctx context.Context, t *testing.T, what string, phase operatorv1al
 // leaveUpgrade leaves the mesh as it was before the test: changed where it stands.
 func leaveUpgrade(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) //nolint:usetesting // the test's context is done by now
 	defer cancel()
 	setMesh(ctx, t, func(m *operatorv1alpha1.Mesh) { m.Spec.Upgrade, m.Spec.Images, m.Spec.WorkloadIdentity = nil, nil, "" })
 	must(t, cluster.Until(ctx, "the mesh to settle", func(ctx context.Context) (bool, error) {
