@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/telemetry"
 	"github.com/openservicemesh/osm-operator/internal/testkit/apiserver"
 	"github.com/openservicemesh/osm-operator/internal/testkit/pki"
+	"github.com/openservicemesh/osm-operator/internal/testkit/port"
 )
 
 // plane is a control plane that runs on a real API server.
@@ -98,14 +98,7 @@ func write(t *testing.T, dir, file string, content []byte) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("the listener's address is a %T", listener.Addr())
-	}
-	return address.Port
+	return int(port.Free(t))
 }
 
 func must(t *testing.T, err error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openservicemesh/osm-operator/internal/testkit/port"
 	"github.com/openservicemesh/osm-operator/test/apps/books"
 	"github.com/openservicemesh/osm-operator/test/apps/echo"
 	"github.com/openservicemesh/osm-operator/test/apps/load"
@@ -46,12 +48,7 @@ func (o *output) String() string {
 // freeAddress returns an address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 }
 
 // reachable waits until somebody listens.

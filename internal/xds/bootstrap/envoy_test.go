@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openservicemesh/osm-operator/internal/testkit/port"
 	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
 )
 
@@ -156,10 +157,5 @@ func launch(ctx context.Context, t *testing.T, envoy, dir string) {
 
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	return port.Free(t)
 }

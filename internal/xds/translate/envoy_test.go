@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
+	"github.com/openservicemesh/osm-operator/internal/testkit/port"
 	"github.com/openservicemesh/osm-operator/internal/xds/bootstrap"
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 	"github.com/openservicemesh/osm-operator/internal/xds/translate"
@@ -153,24 +152,9 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-// lastPort counts the ports that freePort has given.
-var lastPort atomic.Uint32
-
-// freePort returns a port that nothing listens on. It is none of those that the kernel
-// gives to whoever asks for any, so that no other test is given it meanwhile.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	const first, count = 20000, 12000
-	for range count {
-		port := first + (uint32(os.Getpid())*251+lastPort.Add(1))%count
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-		if err == nil {
-			_ = l.Close()
-			return uint16(port)
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
+	return port.Free(t)
 }
 
 // TestEnvoyAcceptsWhatIsDrawn loads proxies of the property tests into the real Envoy.
