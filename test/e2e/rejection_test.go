@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
@@ -19,14 +20,15 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/testkit/cluster"
 )
 
-// TestRejectedConfiguration has a setting that only Envoy can tell to be wrong: sidecars go
-// on with what they had, endpoints go on to follow, and everybody who looks is told.
+// TestRejectedConfiguration asks a sidecar for what only Envoy can tell to be impossible, a
+// listener on a port that the application has: the sidecar goes on with what it had,
+// endpoints go on to follow, and everybody who looks is told.
 func TestRejectedConfiguration(t *testing.T) {
 	ctx := deadline(t, 5*time.Minute)
-	const ns, curve = "e2e-rejection", "NO-SUCH-CURVE"
+	const ns, taken = "e2e-rejection", "15010"
 	namespace(ctx, t, ns, true)
 	server := workload{namespace: ns, name: "server", args: []string{"http-echo", "-addr", ":8080"}, ports: []string{"http:8080"}}
-	member := idle(ns, "member")
+	member := workload{namespace: ns, name: "member", args: []string{"tcp-echo", "-addr", ":" + taken}}
 	running(ctx, t, server, member)
 	from, target := podOf(ctx, t, member), "http://server."+ns+":8080/"
 	// Connections of old say nothing of the configuration that new ones meet.
@@ -43,13 +45,14 @@ func TestRejectedConfiguration(t *testing.T) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
 		defer cancel()
-		must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { spec.Sidecar, spec.Observability = nil, nil }))
+		must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { spec.Observability = nil }))
+		must(t, scrape(ctx, from, "false"))
 		must(t, degraded(ctx, operatorv1alpha1.ReasonHealthy))
 	})
 	must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) {
-		spec.Sidecar = &configv1alpha2.SidecarSpec{ECDHCurves: []string{curve}}
 		spec.Observability = &configv1alpha2.ObservabilitySpec{EnableDebugServer: new(true)}
 	}))
+	must(t, scrape(ctx, from, "true"))
 	must(t, degraded(ctx, operatorv1alpha1.ReasonProxiesRejecting))
 	served("with a configuration that was rejected")
 
@@ -58,11 +61,11 @@ func TestRejectedConfiguration(t *testing.T) {
 		switch {
 		case err != nil:
 			return false, err
-		case !strings.Contains(log, "A proxy rejected its configuration") || !strings.Contains(log, curve):
+		case !strings.Contains(log, "A proxy rejected its configuration") || !strings.Contains(log, taken):
 			return false, fmt.Errorf("the log does not tell of it")
 		case !counts(metrics, "osm_proxy_nack_count"):
 			return false, fmt.Errorf("the metric does not count it")
-		case !strings.Contains(debug, curve) || !strings.Contains(debug, string(from.UID)):
+		case !strings.Contains(debug, taken) || !strings.Contains(debug, string(from.UID)):
 			return false, fmt.Errorf("the debug page does not tell of it: %s", debug)
 		}
 		return true, nil
@@ -76,6 +79,17 @@ func TestRejectedConfiguration(t *testing.T) {
 		}
 		return true, nil
 	}))
+}
+
+// scrape has a pod's sidecar listen for Prometheus, or not.
+func scrape(ctx context.Context, pod *corev1.Pod, on string) error {
+	var now corev1.Pod
+	if err := shared.Get(ctx, client.ObjectKeyFromObject(pod), &now); err != nil {
+		return fmt.Errorf("reading Pod %s: %w", pod.Name, err)
+	}
+	before := now.DeepCopy()
+	metav1.SetMetaDataAnnotation(&now.ObjectMeta, "prometheus.io/scrape", on)
+	return shared.Patch(ctx, &now, client.MergeFrom(before))
 }
 
 // scale sets the number of pods of a workload.
