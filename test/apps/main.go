@@ -57,6 +57,7 @@ func apps() map[string]func(ctx context.Context, a *app, args []string) error {
 		"ws-echo":       runWebSocketEcho,
 		"tcp-echo":      runTCPEcho,
 		"client":        runClient,
+		"ask":           runAsk,
 		"counters":      runCounters,
 		"attack":        runAttack,
 	}

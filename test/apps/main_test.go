@@ -185,6 +185,32 @@ func TestTheClientTellsItsCountersWhileItRuns(t *testing.T) {
 	}
 }
 
+func TestAskTellsInOneLine(t *testing.T) {
+	answers := []int{200, 200, 403}
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Identity", "v1")
+		w.WriteHeader(answers[asked])
+		asked++
+	}))
+	defer server.Close()
+	var out output
+	if err := run(t.Context(), []string{"ask", "-n", "3", server.URL}, func(string) string { return "" }, &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "200 x 2, 403 x 1, by v1 x 2\n"; out.String() != want || asked != 3 {
+		t.Errorf("%d requests, told %q, want 3 and %q", asked, out.String(), want)
+	}
+	server.Close()
+	out = output{}
+	if err := run(t.Context(), []string{"ask", "-n", "2", server.URL}, func(string) string { return "" }, &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "no answer x 2\n"; out.String() != want {
+		t.Errorf("told %q of a server that is gone, want %q", out.String(), want)
+	}
+}
+
 func TestMistakesAreNamed(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

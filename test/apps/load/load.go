@@ -1,11 +1,13 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -23,8 +25,10 @@ type Options struct {
 	Rate float64
 	// Concurrency is the number of workers.
 	Concurrency int
-	// Duration ends the run; 0 goes on until the context is done.
+	// Duration ends the run; 0 sets no limit.
 	Duration time.Duration
+	// Requests ends the run after so many; 0 sets no limit.
+	Requests int
 	// Timeout is how long each request may take.
 	Timeout time.Duration
 	// KeepAlive uses a connection again; otherwise each request opens one.
@@ -74,8 +78,8 @@ func New(options Options) (*Load, error) {
 	if options.Target == "" {
 		return nil, errors.New("no target")
 	}
-	if options.Concurrency < 1 || options.Timeout <= 0 || options.Rate < 0 {
-		return nil, errors.New("concurrency and timeout must be over 0, rate not under 0")
+	if options.Concurrency < 1 || options.Timeout <= 0 || options.Rate < 0 || options.Requests < 0 {
+		return nil, errors.New("concurrency and timeout must be over 0, rate and requests not under 0")
 	}
 	l := &Load{options: options, recorder: newRecorder(options.Protocol, options.Target), stop: make(chan struct{})}
 	c, err := l.newCaller()
@@ -154,18 +158,20 @@ func (l *Load) pace(due chan<- struct{}) {
 		<-l.stop
 		return
 	}
+	limit := cmp.Or(l.options.Requests, math.MaxInt)
 	if l.options.Rate == 0 {
-		for {
+		for range limit {
 			select {
 			case <-l.stop:
 				return
 			case due <- struct{}{}:
 			}
 		}
+		return
 	}
 	ticker := time.NewTicker(time.Duration(float64(time.Second) / l.options.Rate))
 	defer ticker.Stop()
-	for {
+	for range limit {
 		select {
 		case <-l.stop:
 			return

@@ -1,0 +1,85 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/testkit/cluster"
+	"github.com/openservicemesh/osm-operator/internal/testkit/walkthrough"
+)
+
+// TestTutorial is the reader of the tutorial: it runs each command, and sees what the
+// page says that is to be seen.
+func TestTutorial(t *testing.T) {
+	ctx := deadline(t, 6*time.Minute)
+	root, err := filepath.Abs("../..")
+	must(t, err)
+	document, err := os.ReadFile(filepath.Join(root, "docs", "tutorial.md"))
+	must(t, err)
+	steps, err := walkthrough.Read(string(document))
+	must(t, err)
+	if len(steps) < 20 {
+		t.Fatalf("the tutorial has only %d steps", len(steps))
+	}
+	putBack(ctx, t, "bookbuyer", "bookthief", "bookstore", "bookwarehouse", "outside", "gateway")
+	path := "PATH=" + built(ctx, t, root) + string(os.PathListSeparator) + os.Getenv("PATH")
+	for _, step := range steps {
+		if !step.Told {
+			_, err := step.Run(ctx, root, path)
+			must(t, err)
+			continue
+		}
+		// What was applied before is at work soon, not at once.
+		patience, cancel := context.WithTimeout(ctx, time.Minute)
+		must(t, cluster.Until(patience, step.Heading, func(ctx context.Context) (bool, error) {
+			_, err := step.Run(ctx, root, path)
+			return err == nil, err
+		}))
+		cancel()
+	}
+}
+
+// built returns a folder with the osm command.
+func built(ctx context.Context, t *testing.T, root string) string {
+	t.Helper()
+	bin := t.TempDir()
+	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(bin, "osm"), ".")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building osm: %v: %s", err, out)
+	}
+	return bin
+}
+
+// putBack undoes what the tutorial does to the mesh that it shares with other tests, and
+// deletes its namespaces.
+func putBack(ctx context.Context, t *testing.T, namespaces ...string) {
+	t.Helper()
+	var before configv1alpha2.MeshConfig
+	must(t, shared.Get(ctx, client.ObjectKey{Namespace: meshNamespace, Name: operatorv1alpha1.MeshConfigName}, &before))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // the test's own is done by now
+		defer cancel()
+		if err := patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { *spec = before.Spec }); err != nil {
+			t.Errorf("putting the MeshConfig back: %v", err)
+		}
+		for _, name := range namespaces {
+			if t.Failed() {
+				tellNamespace(ctx, name)
+			}
+			if err := client.IgnoreNotFound(shared.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})); err != nil {
+				t.Errorf("deleting namespace %s: %v", name, err)
+			}
+		}
+	})
+}
