@@ -21,6 +21,7 @@ import (
 	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -50,7 +51,7 @@ func (t *Translator) egress(p *ir.Proxy, headless map[uint16][]*ir.Destination, 
 	var errs []error
 	var relayed []*ir.EgressPort
 	for _, e := range p.Egress {
-		key := egressKey{first: e, passthrough: p.Passthrough, relayed: headless[e.Port] != nil}
+		key := egressKey{first: e, passthrough: p.Passthrough, relayed: listens(headless[e.Port])}
 		if key.relayed {
 			relayed = append(relayed, e)
 		}
@@ -169,17 +170,21 @@ func inspect(m *maker, l *listenerv3.Listener, passthrough bool, ports ...*ir.Eg
 	l.ContinueOnListenerFiltersTimeout = true
 }
 
-// egressChains are the ways of a port.
+// egressChains are the ways of a port. Clients of TLS offer protocols too, "http/1.1" among
+// them: HTTP is what is not TLS. Where it is told apart by that, bytes are as well.
 func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
+	http := slices.ContainsFunc(e.Ways, func(w ir.EgressWay) bool { return w.Kind == ir.EgressHTTP })
 	for i := range e.Ways {
 		way := &e.Ways[i]
 		chain := &listenerv3.FilterChain{
 			Name:             fmt.Sprintf("egress/%d/%d", e.Port, i),
 			FilterChainMatch: &listenerv3.FilterChainMatch{PrefixRanges: prefixRanges(way.Ranges)},
 		}
+		out = append(out, chain)
 		switch way.Kind {
 		case ir.EgressHTTP:
+			chain.FilterChainMatch.TransportProtocol = "raw_buffer"
 			chain.FilterChainMatch.ApplicationProtocols = []string{"http/1.0", "http/1.1", "h2c"}
 			chain.Filters = []*listenerv3.Filter{m.httpChainFilter(p.egressManager(m, e.Port, way))}
 		case ir.EgressTLS:
@@ -188,10 +193,15 @@ func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterCha
 			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
 		case ir.EgressBytes:
 			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
+			if http {
+				clear := proto.CloneOf(chain)
+				clear.Name += "/clear"
+				clear.FilterChainMatch.TransportProtocol = "raw_buffer"
+				out = append(out, clear)
+			}
 		default:
 			m.fail(fmt.Errorf("there is no way out of the mesh by %q", way.Kind))
 		}
-		out = append(out, chain)
 	}
 	return out
 }

@@ -100,10 +100,10 @@ func (t *Translator) headlessPort(key portKey, destinations []*ir.Destination) (
 	}
 	m := &maker{}
 	made := &piece{}
-	all := everyEndpoint(key, destinations)
-	if len(all.Endpoints) == 0 {
+	if !listens(destinations) {
 		return made, nil
 	}
+	all := everyEndpoint(key, destinations)
 	cluster, err := t.makeCluster(all)
 	if err != nil {
 		return nil, err
@@ -132,6 +132,17 @@ func (t *Translator) headlessPort(key portKey, destinations []*ir.Destination) (
 	return made, nil
 }
 
+// listens reports whether the headless services of a port are listened for: not where
+// none of them has anything that may be called.
+func listens(destinations []*ir.Destination) bool {
+	return slices.ContainsFunc(destinations, func(d *ir.Destination) bool {
+		for range clustersOf(d) {
+			return true
+		}
+		return false
+	})
+}
+
 // everyEndpoint is the cluster of all endpoints of the headless services on a port.
 func everyEndpoint(key portKey, destinations []*ir.Destination) *ir.Cluster {
 	all := &ir.Cluster{Name: name.HeadlessCluster(key.port), OriginalDestination: true, Protocol: ir.HTTP}
@@ -154,6 +165,12 @@ func everyEndpoint(key portKey, destinations []*ir.Destination) *ir.Cluster {
 			all.Plaintext = all.Plaintext || c.Plaintext
 			all.SNI = cmp.Or(all.SNI, c.SNI)
 		}
+	}
+	if len(sets) == 0 {
+		// Hosts lead to other services, and no address to any: who may call nobody's pods
+		// may still call back ends of a split.
+		d := destinations[0].Service
+		sets[ir.EndpointSet{Service: d, ServiceAccounts: nobody, MeshedOnly: true, Passthrough: key.passthrough}] = struct{}{}
 	}
 	all.Peers = slices.SortedFunc(maps.Keys(peers), identity.Compare)
 	all.Endpoints = slices.SortedFunc(maps.Keys(sets), func(a, b ir.EndpointSet) int {
