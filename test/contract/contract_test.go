@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
@@ -31,6 +32,7 @@ func compare(rt *rapid.T) {
 	d := drawer{rt}
 	m := d.mesh()
 	network, err := networkOf(m)
+	defer d.show(m)
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -59,6 +61,16 @@ func compare(rt *rapid.T) {
 		if want := (reading.Shares{m.Enters(g): 1}); !alike(want, got) {
 			rt.Errorf("%s with %q calls %s/%s:%d, %s %+v %s:\n%v\nwant %v", g.Source, g.Certificate, g.To.Namespace, g.To.Name, g.Port, g.Speaks, g.Request, g.ServerName, got, want)
 		}
+	}
+}
+
+// show writes down what was drawn, as it would be applied.
+func (d drawer) show(m *reading.Mesh) {
+	if !d.Failed() {
+		return
+	}
+	if all, err := json.Marshal(m); err == nil {
+		d.Logf("%s", all)
 	}
 }
 

@@ -133,13 +133,13 @@ func (t *Translator) headlessPort(key portKey, destinations []*ir.Destination) (
 }
 
 // listens reports whether the headless services of a port are listened for: not where
-// none of them has anything that may be called.
+// none of them is HTTP, whose hosts are answered for, nor has anything that may be called.
 func listens(destinations []*ir.Destination) bool {
 	return slices.ContainsFunc(destinations, func(d *ir.Destination) bool {
 		for range clustersOf(d) {
 			return true
 		}
-		return false
+		return d.Protocol == ir.HTTP
 	})
 }
 
@@ -167,8 +167,7 @@ func everyEndpoint(key portKey, destinations []*ir.Destination) *ir.Cluster {
 		}
 	}
 	if len(sets) == 0 {
-		// Hosts lead to other services, and no address to any: who may call nobody's pods
-		// may still call back ends of a split.
+		// No address is one of theirs; their hosts may still lead to back ends of a split.
 		d := destinations[0].Service
 		sets[ir.EndpointSet{Service: d, ServiceAccounts: nobody, MeshedOnly: true, Passthrough: key.passthrough}] = struct{}{}
 	}

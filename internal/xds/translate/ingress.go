@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -21,13 +22,29 @@ import (
 
 // meshNames are the server names that tell connections of sidecars from those of
 // gateways, on a port that gateways may call by TLS: a sidecar asks for the name of a
-// Service. Elsewhere any name will do.
+// Service. Elsewhere any name will do. Names of Services that gateways ask for are among
+// them one by one, since Envoy takes the more exact name before it looks at addresses, by
+// which these gateways are known.
 func meshNames(port ir.InboundPort) []string {
-	if slices.ContainsFunc(port.Ingress, func(i ir.Ingress) bool { return i.TLS != nil }) {
-		return []string{"*.svc.cluster.local"}
+	var out []string
+	for _, i := range port.Ingress {
+		if i.TLS == nil {
+			continue
+		}
+		if len(out) == 0 {
+			out = append(out, "*"+servicesEnd)
+		}
+		for _, n := range i.TLS.ServerNames {
+			if strings.HasSuffix(n, servicesEnd) && !slices.Contains(out, n) {
+				out = append(out, n)
+			}
+		}
 	}
-	return nil
+	return out
 }
+
+// servicesEnd ends the names of Services.
+const servicesEnd = ".svc.cluster.local"
 
 // ingressChain takes connections of gateways to one port. From any other address none
 // is taken, and there too the routes say who may request what: a change acts on the

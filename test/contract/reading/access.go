@@ -134,9 +134,9 @@ func whole(expression, value string) bool {
 	return err == nil && re.MatchString(value)
 }
 
-// inbound says how a call ends at a pod with a sidecar that a client of the mesh has
+// admitted says how a call ends at a pod with a sidecar that a client of the mesh has
 // reached: at once if it serves no such port, and else as TrafficTargets say.
-func (m *Mesh) inbound(c Call, source account, pod *Pod, port uint16) string {
+func (m *Mesh) admitted(c Call, source account, pod *Pod, port uint16) string {
 	served, http := m.serves(pod, port)
 	if !served {
 		return Reset

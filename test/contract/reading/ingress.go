@@ -44,20 +44,15 @@ func (m *Mesh) Enters(g Gateway) string {
 func (m *Mesh) entersByTLS(g Gateway, by *backend) string {
 	name := strings.ToLower(g.ServerName)
 	var hosts []string
-	if by != nil && by.TLS != nil {
-		hosts = by.TLS.SNIHosts
+	if by != nil {
+		hosts = sniHosts(by.object, by.BackendSpec)
 	}
 	listed := slices.ContainsFunc(hosts, func(h string) bool { return under(name, strings.ToLower(h)) })
 	ofMesh := strings.HasSuffix(name, ".svc.cluster.local")
 	switch {
-	case by == nil, ofMesh && !listed:
+	case by == nil, ofMesh && !(listed && m.from(by.object, g.Source)):
 		return m.asSidecar(g)
-	case len(hosts) > 0 && !listed:
-		return Reset
-	case !m.from(by.object, g.Source):
-		if ofMesh {
-			return m.asSidecar(g)
-		}
+	case len(hosts) > 0 && !listed, !m.from(by.object, g.Source):
 		return Reset
 	}
 	skip := by.TLS != nil && by.TLS.SkipClientCertValidation
@@ -80,7 +75,7 @@ func (m *Mesh) asSidecar(g Gateway) string {
 	if !ok || !isWorkload {
 		return Reset
 	}
-	return m.inbound(Call{Speaks: HTTP, Request: g.Request}, account{namespace, name}, g.To, g.Port)
+	return m.admitted(Call{Speaks: HTTP, Request: g.Request}, account{namespace, name}, g.To, g.Port)
 }
 
 // entered compares the request with the HTTPRouteGroups that the object names, if any.
@@ -144,12 +139,31 @@ func (m *Mesh) counts(o *policyv1alpha1.IngressBackend) bool {
 	}
 	named := func(s policyv1alpha1.IngressSourceSpec) bool { return s.Kind == "AuthenticatedPrincipal" }
 	for _, b := range o.Spec.Backends {
+		if !strings.EqualFold(b.Port.Protocol, "https") {
+			continue
+		}
 		skip := b.TLS != nil && b.TLS.SkipClientCertValidation
-		if strings.EqualFold(b.Port.Protocol, "https") && !skip && !slices.ContainsFunc(o.Spec.Sources, named) {
+		if !skip && !slices.ContainsFunc(o.Spec.Sources, named) {
+			return false
+		}
+		if b.TLS != nil && len(b.TLS.SNIHosts) > 0 && len(sniHosts(o, b)) == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// sniHosts are the names that gateways ask for. Those of Services count only where
+// gateways are known by their addresses.
+func sniHosts(o *policyv1alpha1.IngressBackend, b policyv1alpha1.BackendSpec) []string {
+	if b.TLS == nil {
+		return nil
+	}
+	address := func(s policyv1alpha1.IngressSourceSpec) bool { return s.Kind != "AuthenticatedPrincipal" }
+	if slices.ContainsFunc(o.Spec.Sources, address) {
+		return b.TLS.SNIHosts
+	}
+	return slices.DeleteFunc(slices.Clone(b.TLS.SNIHosts), func(h string) bool { return strings.HasSuffix(h, ".svc.cluster.local") })
 }
 
 func (m *Mesh) gateways(s policyv1alpha1.IngressSourceSpec) []netip.Addr {

@@ -95,12 +95,25 @@ func (m *Mesh) endpoints(from *Pod, s *Service, p *Port) []endpoint {
 	return out
 }
 
-// deliver says how a call ends at an endpoint. Pods without sidecar are called in clear.
-func (m *Mesh) deliver(c Call, e endpoint) Shares {
+// deliver says how a call to a Service ends at one of its endpoints. Pods without sidecar
+// are called in clear. Where gateways may ask for the name of the Service, whoever asks
+// for it from their addresses is taken for one of them.
+func (m *Mesh) deliver(c Call, s *Service, e endpoint) Shares {
 	if !e.pod.Meshed {
 		return sure(Served + at(e.pod.Address, e.port))
 	}
-	return sure(m.inbound(c, c.From.account(), e.pod, e.port))
+	name := s.Name + "." + s.Namespace + ".svc.cluster.local"
+	_, gateways := m.opened(e.pod, e.port)
+	if gateways == nil || !slices.Contains(sniHosts(gateways.object, gateways.BackendSpec), name) || !m.from(gateways.object, c.From.Address) {
+		return sure(m.admitted(c, c.From.account(), e.pod, e.port))
+	}
+	if c.Speaks != HTTP {
+		return sure(NotHTTP)
+	}
+	return sure(m.entersByTLS(Gateway{
+		Source: c.From.Address, To: e.pod, Port: e.port, Speaks: TLS, Request: c.Request, ServerName: name,
+		Certificate: "spiffe://cluster.local/ns/" + c.From.Namespace + "/sa/" + c.From.Account,
+	}, gateways))
 }
 
 // none is how a call ends that nobody is there for.
@@ -136,7 +149,7 @@ func (m *Mesh) toEndpoints(c Call, s *Service, p, root *Port, dialled bool) Shar
 	}
 	out := Shares{}
 	for _, e := range all {
-		out.add(answered(root.HTTP, m.deliver(c, e)), 1/float64(len(all)))
+		out.add(answered(root.HTTP, m.deliver(c, s, e)), 1/float64(len(all)))
 	}
 	return out
 }
@@ -288,7 +301,7 @@ func (m *Mesh) toHeadless(c Call) Shares {
 		}
 		for _, e := range m.endpoints(c.From, h.service, h.port) {
 			if e.pod.Address == c.Address && e.port == c.Port {
-				return answered(http, m.deliver(c, e))
+				return answered(http, m.deliver(c, h.service, e))
 			}
 		}
 	}
