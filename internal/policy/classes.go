@@ -42,7 +42,7 @@ type classes struct {
 	retryOf   *lineage.Table[mesh.Key, *ir.Retry]
 	upstreams *lineage.Table[mesh.Key, *upstream]
 	egress    *lineage.Table[identity.ServiceAccount, []*ir.EgressPort]
-	ingress   *lineage.Table[ingressKey, *ir.Ingress]
+	ingress   *lineage.Table[ingressKey, *gateway]
 
 	// What is made of it.
 	routes       *lineage.Derived[identity.ServiceAccount, *routeTable]
@@ -97,7 +97,7 @@ func newClasses() *classes {
 	c.retryOf = lineage.NewTable[mesh.Key](g, lineage.Same[*ir.Retry])
 	c.upstreams = lineage.NewTable[mesh.Key](g, lineage.Same[*upstream])
 	c.egress = lineage.NewTable[identity.ServiceAccount](g, lineage.Same[[]*ir.EgressPort])
-	c.ingress = lineage.NewTable[ingressKey](g, lineage.Same[*ir.Ingress])
+	c.ingress = lineage.NewTable[ingressKey](g, lineage.Same[*gateway])
 
 	c.routes = lineage.NewDerived(g, c.inboundRoutes)
 	c.clusters = lineage.NewDerived(g, c.endpoints)

@@ -23,7 +23,7 @@ func (c *classes) inbound(id string) []ir.InboundPort {
 	if class == nil {
 		return nil // nobody may ask
 	}
-	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*ir.Ingress{}
+	ports, gates := map[uint16]ir.InboundPort{}, map[uint16][]*gateway{}
 	services := map[uint16][]mesh.Key{}
 	permissive, routes := c.mode.Get().permissive, c.routes.Get(class.ServiceAccount)
 	eachPort(class, c.services.Get, func(s *mesh.Service, p mesh.ServicePort, target uint16) {

@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -27,6 +29,8 @@ type ingressObject struct {
 	anyName bool
 	names   []string
 	routes  []ir.IngressRoute
+	// yields are the places that it has left to older ones.
+	yields map[ingressYield]bool
 }
 
 // ingressBackend is a back end that is followed.
@@ -234,14 +238,24 @@ func (i *ingressObject) serverNames(hosts []string) []string {
 	return slices.Compact(out)
 }
 
+// gateway is what is open to gateways, and the age of the object that says so.
+type gateway struct {
+	ir.Ingress
+	object  mesh.Key
+	created time.Time
+}
+
 // gateways puts together what is open on one port of a class's pods: one in clear and
-// one by TLS, the first of each.
-func gateways(all []*ir.Ingress) []ir.Ingress {
+// one by TLS, the oldest of each.
+func gateways(all []*gateway) []ir.Ingress {
+	all = slices.SortedStableFunc(slices.Values(all), func(a, b *gateway) int {
+		return cmp.Or(a.created.Compare(b.created), mesh.CompareKeys(a.object, b.object))
+	})
 	var out []ir.Ingress
 	for _, b := range all {
 		taken := slices.ContainsFunc(out, func(o ir.Ingress) bool { return (o.TLS == nil) == (b.TLS == nil) })
 		if !taken {
-			out = append(out, *b)
+			out = append(out, b.Ingress)
 		}
 	}
 	return out
@@ -254,19 +268,16 @@ func (c *Compiler) ingressReports() []ObjectReport {
 		return nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.model.Classes)) {
-		served := map[ingressPlace]*ingressBackend{}
+		served := map[ingressPlace][]*ingressBackend{}
 		eachPort(c.model.Classes[id], c.serviceOf, func(s *mesh.Service, _ mesh.ServicePort, target uint16) {
-			b := c.ingress[ingressKey{s.Key, target}]
-			if b == nil {
-				return
+			if b := c.ingress[ingressKey{s.Key, target}]; b != nil {
+				at := ingressPlace{target, b.TLS != nil}
+				served[at] = append(served[at], b)
 			}
-			at := ingressPlace{target, b.TLS != nil}
-			if first := served[at]; first != nil && first != b {
-				b.from.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service: it is followed there", first.from.Key, target)
-				return
-			}
-			served[at] = b
 		})
+		for _, at := range slices.SortedFunc(maps.Keys(served), comparePorts) {
+			conflictAt(at, served[at])
+		}
 	}
 	var out []ObjectReport
 	for _, i := range c.ingresses {
@@ -275,8 +286,42 @@ func (c *Compiler) ingressReports() []ObjectReport {
 	return out
 }
 
+// conflictAt tells objects of each other that are for one port of the same pods, by
+// Services of their own: the oldest is followed.
+func conflictAt(at ingressPlace, all []*ingressBackend) {
+	first := slices.MinFunc(all, func(a, b *ingressBackend) int { return mesh.Older(a.from.Object, b.from.Object) }).from
+	for _, b := range all {
+		left := ingressYield{at, first.Key}
+		if b.from == first || b.from.yields[left] {
+			continue
+		}
+		if b.from.yields == nil {
+			b.from.yields = map[ingressYield]bool{}
+		}
+		b.from.yields[left] = true
+		b.from.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service, and is older: it is followed there", first.Key, at.port)
+		first.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service, and is younger: this one is followed there", b.from.Key, at.port)
+	}
+}
+
 // ingressPlace is what gateways call of pods.
 type ingressPlace struct {
 	port uint16
 	tls  bool
+}
+
+// ingressYield is a place that was left to an object.
+type ingressYield struct {
+	ingressPlace
+	to mesh.Key
+}
+
+func comparePorts(a, b ingressPlace) int {
+	byTLS := func(p ingressPlace) int {
+		if p.tls {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(byTLS(a), byTLS(b)))
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
-	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
@@ -46,9 +45,9 @@ func (c *Compiler) publish() {
 	}
 	to.upstreams.Replace(upstreams)
 	to.egress.Replace(c.egress)
-	ingress := make(map[ingressKey]*ir.Ingress, len(c.ingress))
+	ingress := make(map[ingressKey]*gateway, len(c.ingress))
 	for key, b := range c.ingress {
-		ingress[key] = &b.Ingress
+		ingress[key] = &gateway{Ingress: b.Ingress, object: b.from.Key, created: b.from.Created}
 	}
 	to.ingress.Replace(ingress)
 	if !same(c.before.classes, m.Classes) {
