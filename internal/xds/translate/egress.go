@@ -171,10 +171,10 @@ func inspect(m *maker, l *listenerv3.Listener, passthrough bool, ports ...*ir.Eg
 }
 
 // egressChains are the ways of a port. Clients of TLS offer protocols too, "http/1.1" among
-// them: HTTP is what is not TLS. Where it is told apart by that, bytes are as well.
+// them: HTTP is what is not TLS. Bytes to the same addresses are told by that as well, since
+// Envoy does not go back to a chain that says less.
 func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
-	http := slices.ContainsFunc(e.Ways, func(w ir.EgressWay) bool { return w.Kind == ir.EgressHTTP })
 	for i := range e.Ways {
 		way := &e.Ways[i]
 		chain := &listenerv3.FilterChain{
@@ -193,7 +193,7 @@ func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterCha
 			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
 		case ir.EgressBytes:
 			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
-			if http {
+			if slices.ContainsFunc(e.Ways, func(w ir.EgressWay) bool { return w.Kind == ir.EgressHTTP && meet(w.Ranges, way.Ranges) }) {
 				clear := proto.CloneOf(chain)
 				clear.Name += "/clear"
 				clear.FilterChainMatch.TransportProtocol = "raw_buffer"
@@ -204,6 +204,11 @@ func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterCha
 		}
 	}
 	return out
+}
+
+// meet reports whether some addresses are told by the same range in both; none is any.
+func meet(a, b []netip.Prefix) bool {
+	return len(a) == 0 && len(b) == 0 || slices.ContainsFunc(a, func(r netip.Prefix) bool { return slices.Contains(b, r) })
 }
 
 // egressBytes passes bytes to the address that the application has called.
