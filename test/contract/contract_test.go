@@ -172,4 +172,3 @@ func factsOf(m *reading.Mesh) *meshtest.Facts {
 	}
 	return f
 }
-

@@ -27,13 +27,19 @@ const (
 // each other.
 type drawer struct{ *rapid.T }
 
-func (d drawer) one(what string, of ...string) string { return rapid.SampledFrom(of).Draw(d.T, what) }
-func (d drawer) number(what string, most int) int     { return rapid.IntRange(0, most).Draw(d.T, what) }
-func (d drawer) rarely(what string) bool              { return d.number(what, 7) == 7 }
-func (d drawer) often(what string) bool               { return d.number(what, 3) != 3 }
-func (d drawer) either(what string) bool              { return rapid.Bool().Draw(d.T, what) }
-func (d drawer) namespace(what string) string         { return d.one(what, "a", "b") }
-func (d drawer) account(what string) string           { return d.one(what, "x", "y") }
+func (d drawer) one(what string, of ...string) string {
+	return rapid.SampledFrom(of).Draw(d.T, what)
+}
+
+func (d drawer) number(what string, most int) int {
+	return rapid.IntRange(0, most).Draw(d.T, what)
+}
+
+func (d drawer) rarely(what string) bool      { return d.number(what, 7) == 7 }
+func (d drawer) often(what string) bool       { return d.number(what, 3) != 3 }
+func (d drawer) either(what string) bool      { return rapid.Bool().Draw(d.T, what) }
+func (d drawer) namespace(what string) string { return d.one(what, "a", "b") }
+func (d drawer) account(what string) string   { return d.one(what, "x", "y") }
 func (d drawer) service(what string) string {
 	return d.one(what, "s0", "s1", "s2", "pods", "others", "gone", "external")
 }
@@ -226,21 +232,22 @@ func (d drawer) reread(from, to any) {
 
 func (d drawer) egresses(m *reading.Mesh) {
 	for _, namespace := range []string{"a", "b"} {
-		if d.either("a setting") {
-			s := policyv1alpha1.UpstreamTrafficSetting{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "u"}}
-			s.Spec.Host = d.one("host of a setting", "s0", "pods") + "." + namespace + ".svc.cluster.local"
-			s.Spec.ConnectionSettings = &policyv1alpha1.ConnectionSettingsSpec{TCP: &policyv1alpha1.TCPConnectionSettings{MaxConnections: new(int64(9))}}
-			if d.either("limits") {
-				s.Spec.RateLimit = &policyv1alpha1.RateLimitSpec{Local: &policyv1alpha1.LocalRateLimitSpec{
-					TCP:  &policyv1alpha1.TCPLocalRateLimitSpec{Connections: 9, Unit: "second"},
-					HTTP: &policyv1alpha1.HTTPLocalRateLimitSpec{Requests: 9, Unit: "second"},
-				}}
-				s.Spec.HTTPRoutes = []policyv1alpha1.HTTPRouteSpec{{Path: d.one("limited path", ".*", "/a", "/a/.*"), RateLimit: &policyv1alpha1.HTTPPerRouteRateLimitSpec{
-					Local: &policyv1alpha1.HTTPLocalRateLimitSpec{Requests: 3, Unit: "second"},
-				}}}
-			}
-			m.Settings = append(m.Settings, s)
+		if !d.either("a setting") {
+			continue
 		}
+		s := policyv1alpha1.UpstreamTrafficSetting{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "u"}}
+		s.Spec.Host = d.one("host of a setting", "s0", "pods") + "." + namespace + ".svc.cluster.local"
+		s.Spec.ConnectionSettings = &policyv1alpha1.ConnectionSettingsSpec{TCP: &policyv1alpha1.TCPConnectionSettings{MaxConnections: new(int64(9))}}
+		if d.either("limits") {
+			s.Spec.RateLimit = &policyv1alpha1.RateLimitSpec{Local: &policyv1alpha1.LocalRateLimitSpec{
+				TCP:  &policyv1alpha1.TCPLocalRateLimitSpec{Connections: 9, Unit: "second"},
+				HTTP: &policyv1alpha1.HTTPLocalRateLimitSpec{Requests: 9, Unit: "second"},
+			}}
+			s.Spec.HTTPRoutes = []policyv1alpha1.HTTPRouteSpec{{Path: d.one("limited path", ".*", "/a", "/a/.*"), RateLimit: &policyv1alpha1.HTTPPerRouteRateLimitSpec{
+				Local: &policyv1alpha1.HTTPLocalRateLimitSpec{Requests: 3, Unit: "second"},
+			}}}
+		}
+		m.Settings = append(m.Settings, s)
 	}
 	for i := range d.number("egresses", 4) {
 		e := policyv1alpha1.Egress{ObjectMeta: d.meta(fmt.Sprint("egress-", i))}

@@ -75,6 +75,24 @@ func TestCallsThatEndedElsewhere(t *testing.T) {
 			call: reading.Call{Address: storeIP, Port: 80, Speaks: reading.HTTP, Request: reading.Request{Method: "GET", Path: "/", Host: "store"}},
 			want: reading.Served + "172.22.0.2:8080",
 		},
+		"a Service's limits and gateways that ask for its name": {
+			change: func(m *reading.Mesh) {
+				twin := m.Services[0]
+				twin.Name, twin.Address = "twin", netip.MustParseAddr("10.96.0.9")
+				m.Services = append(m.Services, twin)
+				o := ingress("gateway", 0, "store", "https", "10.0.0.0/8")
+				o.Spec.Backends[0].TLS = &policyv1alpha1.TLSSpec{SkipClientCertValidation: true, SNIHosts: []string{"twin.a.svc.cluster.local"}}
+				m.IngressBackends = append(m.IngressBackends, o)
+				limits := policyv1alpha1.UpstreamTrafficSetting{ObjectMeta: meta("limits", 0)}
+				limits.Spec.Host = "twin.a.svc.cluster.local"
+				limits.Spec.RateLimit = &policyv1alpha1.RateLimitSpec{Local: &policyv1alpha1.LocalRateLimitSpec{
+					TCP: &policyv1alpha1.TCPLocalRateLimitSpec{Connections: 9, Unit: "second"},
+				}}
+				m.Settings = append(m.Settings, limits)
+			},
+			call: reading.Call{Address: netip.MustParseAddr("10.96.0.9"), Port: 80, Speaks: reading.HTTP, Request: reading.Request{Method: "GET", Path: "/", Host: "twin"}},
+			want: reading.Served + "172.22.0.2:8080",
+		},
 		"the older IngressBackend is followed, whatever its Service's name": {
 			change: func(m *reading.Mesh) {
 				twin := m.Services[0]

@@ -194,10 +194,10 @@ func (p *parts) egressChains(m *maker, e *ir.EgressPort) []*listenerv3.FilterCha
 		case ir.EgressBytes:
 			chain.Filters = []*listenerv3.Filter{p.egressBytes(m, e.Port, way)}
 			if slices.ContainsFunc(e.Ways, func(w ir.EgressWay) bool { return w.Kind == ir.EgressHTTP && meet(w.Ranges, way.Ranges) }) {
-				clear := proto.CloneOf(chain)
-				clear.Name += "/clear"
-				clear.FilterChainMatch.TransportProtocol = "raw_buffer"
-				out = append(out, clear)
+				inClear := proto.CloneOf(chain)
+				inClear.Name += "/clear"
+				inClear.FilterChainMatch.TransportProtocol = "raw_buffer"
+				out = append(out, inClear)
 			}
 		default:
 			m.fail(fmt.Errorf("there is no way out of the mesh by %q", way.Kind))

@@ -120,6 +120,9 @@ func (p *parts) inboundChains(m *maker, port ir.InboundPort) []*listenerv3.Filte
 	for _, s := range port.Apart {
 		if s.ServerName != "" && (bounded(s.Bounds) || bounded(port.Bounds)) {
 			out = append(out, p.inboundChain(m, port, s.ServerName, s.Bounds))
+			// No name is in two chains: Envoy would refuse the listener.
+			others := out[0].GetFilterChainMatch()
+			others.ServerNames = slices.DeleteFunc(others.GetServerNames(), func(n string) bool { return n == s.ServerName })
 		}
 	}
 	return out

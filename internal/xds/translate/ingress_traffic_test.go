@@ -26,7 +26,7 @@ func ingressCase() *ir.Proxy {
 	plain := ir.Ingress{Sources: ranges("127.0.4.0/24", "2001:db8::/64"), Routes: all}
 	status := []ir.IngressRoute{{Name: "shop/status", Match: ir.HTTPMatch{Path: ir.PathMatch{Kind: ir.MatchPrefix, Value: "/status"}, Methods: []string{"GET"}}}}
 	named := ir.Ingress{TLS: &ir.IngressTLS{Names: []string{gatewayName}}, Routes: status}
-	open := ir.Ingress{Sources: ranges("127.0.4.0/24"), TLS: &ir.IngressTLS{NoCertificate: true, ServerNames: []string{"gate.example"}}, Routes: all}
+	open := ir.Ingress{Sources: ranges("127.0.4.0/24"), TLS: &ir.IngressTLS{NoCertificate: true, ServerNames: []string{"gate.example", "both.shop.svc.cluster.local"}}, Routes: all}
 	route := ir.InboundRoute{Name: "all", Allow: allow(account("shop", "buyer"))}
 	p := &ir.Proxy{Class: "store", Shared: sharedSettings(), Inbound: []ir.InboundPort{
 		inboundWeb(8080, "store", anyone(), route), inboundWeb(8081, "named", anyone(), route), inboundWeb(8082, "both", anyone(), route),
@@ -87,6 +87,9 @@ func TestIngress(t *testing.T) {
 		"without certificates the name asked for counts":       {inRange, w.both, &tls.Config{ServerName: "gate.example"}, "/", 200},
 		"another name is not served":                           {inRange, w.both, &tls.Config{ServerName: "other.example"}, "/", 0},
 		"nor another address":                                  {outOfRange, w.both, &tls.Config{ServerName: "gate.example"}, "/", 0},
+		"a Service's name may be asked for":                    {inRange, w.both, &tls.Config{ServerName: "both.shop.svc.cluster.local"}, "/", 200},
+		"a sidecar asks for it as ever":                        {outOfRange, w.both, &tls.Config{ServerName: "both.shop.svc.cluster.local", Certificates: []tls.Certificate{buyer}}, "/", 200},
+		"and is held to its own rights":                        {outOfRange, w.both, &tls.Config{ServerName: "both.shop.svc.cluster.local"}, "/", 0},
 		"in clear the same port is open to the range":          {inRange, w.both, nil, "/", 200},
 		"and a sidecar in the range is held to its own rights": {inRange, w.both, &tls.Config{ServerName: sidecar, Certificates: []tls.Certificate{other}}, "/", 0},
 	}

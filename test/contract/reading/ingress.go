@@ -26,46 +26,47 @@ type Gateway struct {
 
 // Enters says how the call of a gateway ends.
 func (m *Mesh) Enters(g Gateway) string {
-	clear, tls := m.opened(g.To, g.Port)
+	inClear, byTLS := m.opened(g.To, g.Port)
 	if g.Speaks == TLS {
-		return m.entersByTLS(g, tls)
+		return m.entersByTLS(g, byTLS)
 	}
-	if clear == nil || !m.from(clear.object, g.Source) {
+	if inClear == nil || !m.from(inClear.object, g.Source) {
 		return Reset
 	}
 	if g.Speaks != HTTP {
 		return NotHTTP
 	}
-	return m.entered(g, clear)
+	return m.entered(g, inClear)
 }
 
 // entersByTLS: names of Services are those that sidecars ask for, unless sniHosts has
 // them. Connections that are no gateway's are held to be a sidecar's.
 func (m *Mesh) entersByTLS(g Gateway, by *backend) string {
 	name := strings.ToLower(g.ServerName)
-	var hosts []string
-	if by != nil {
-		hosts = sniHosts(by.object, by.BackendSpec)
-	}
-	listed := slices.ContainsFunc(hosts, func(h string) bool { return under(name, strings.ToLower(h)) })
-	ofMesh := strings.HasSuffix(name, ".svc.cluster.local")
-	switch {
-	case by == nil, ofMesh && !(listed && m.from(by.object, g.Source)):
+	ofService := strings.HasSuffix(name, ".svc.cluster.local")
+	if by == nil || ofService && !m.isGateway(by, name, g.Source) {
 		return m.asSidecar(g)
-	case len(hosts) > 0 && !listed, !m.from(by.object, g.Source):
+	}
+	if !m.isGateway(by, name, g.Source) {
 		return Reset
 	}
+	end := m.entered(g, by)
 	skip := by.TLS != nil && by.TLS.SkipClientCertValidation
-	if !skip && g.Certificate == "" {
+	switch {
+	case !skip && g.Certificate == "":
 		return Reset
-	}
-	if !skip && !principal(by.object, g.Certificate) {
-		if missing := m.entered(g, by); missing == Missing {
-			return missing
-		}
+	case !skip && end != Missing && !principal(by.object, g.Certificate):
 		return Denied
+	default:
+		return end
 	}
-	return m.entered(g, by)
+}
+
+// isGateway reports whether who asks for a name from an address is a gateway.
+func (m *Mesh) isGateway(by *backend, name string, source netip.Addr) bool {
+	hosts := sniHosts(by.object, by.BackendSpec)
+	listed := slices.ContainsFunc(hosts, func(h string) bool { return under(name, strings.ToLower(h)) })
+	return (listed || len(hosts) == 0 && !strings.HasSuffix(name, ".svc.cluster.local")) && m.from(by.object, source)
 }
 
 // asSidecar is a connection to the mesh: it needs the certificate of a workload.
@@ -102,6 +103,25 @@ type backend struct {
 // opened are the back ends that are for a port of a pod, in clear and by TLS: the oldest
 // object's. One back end, Service and port, is of one object only.
 func (m *Mesh) opened(pod *Pod, port uint16) (inClear, byTLS *backend) {
+	for _, b := range m.followed() {
+		s := m.service(b.object.Namespace, b.Name)
+		leads := func(p Port) bool { return p.of(pod) == port }
+		if s == nil || !s.selects(pod) || uint16(b.Port.Number) != port || !slices.ContainsFunc(s.Ports, leads) {
+			continue
+		}
+		switch {
+		case strings.EqualFold(b.Port.Protocol, "http") && inClear == nil:
+			inClear = b
+		case strings.EqualFold(b.Port.Protocol, "https") && byTLS == nil:
+			byTLS = b
+		}
+	}
+	return inClear, byTLS
+}
+
+// followed are the back ends that count, those of older objects first.
+func (m *Mesh) followed() []*backend {
+	var out []*backend
 	taken := map[string]bool{}
 	for _, o := range byAge(m.IngressBackends, func(o *policyv1alpha1.IngressBackend) *metav1.ObjectMeta { return &o.ObjectMeta }) {
 		if !m.counts(o) {
@@ -109,24 +129,13 @@ func (m *Mesh) opened(pod *Pod, port uint16) (inClear, byTLS *backend) {
 		}
 		for _, b := range o.Spec.Backends {
 			key := o.Namespace + "/" + b.Name + ":" + portText(uint16(b.Port.Number))
-			if taken[key] {
-				continue
-			}
-			taken[key] = true
-			s := m.service(o.Namespace, b.Name)
-			leads := func(p Port) bool { return p.of(pod) == port }
-			if s == nil || !s.selects(pod) || uint16(b.Port.Number) != port || !slices.ContainsFunc(s.Ports, leads) {
-				continue
-			}
-			switch {
-			case strings.EqualFold(b.Port.Protocol, "http") && inClear == nil:
-				inClear = &backend{o, b}
-			case strings.EqualFold(b.Port.Protocol, "https") && byTLS == nil:
-				byTLS = &backend{o, b}
+			if !taken[key] {
+				taken[key] = true
+				out = append(out, &backend{o, b})
 			}
 		}
 	}
-	return inClear, byTLS
+	return out
 }
 
 // counts is false where the whole object fails: a Service among the sources without ready

@@ -295,21 +295,29 @@ func (m *Mesh) toHeadless(c Call) Shares {
 			}
 		}
 	}
-	for _, h := range all {
-		if !m.reaches(c.From, h.service) {
-			continue
-		}
-		for _, e := range m.endpoints(c.From, h.service, h.port) {
-			if e.pod.Address == c.Address && e.port == c.Port {
-				return answered(http, m.deliver(c, h.service, e))
-			}
-		}
+	if s, e, ok := m.dialled(c, all); ok {
+		return answered(http, m.deliver(c, s, e))
 	}
 	onPort := func(p place) bool { return p.port == c.Port }
 	if len(all) == 0 || m.Egress || slices.ContainsFunc(m.places(c.From), onPort) {
 		return answered(http, m.outside(c))
 	}
 	return none(&Port{HTTP: http})
+}
+
+// dialled finds the pod of a headless Service whose address a call is to.
+func (m *Mesh) dialled(c Call, all []headless) (*Service, endpoint, bool) {
+	for _, h := range all {
+		if !m.reaches(c.From, h.service) {
+			continue
+		}
+		for _, e := range m.endpoints(c.From, h.service, h.port) {
+			if e.pod.Address == c.Address && e.port == c.Port {
+				return h.service, e, true
+			}
+		}
+	}
+	return nil, endpoint{}, false
 }
 
 // hostOf reports whether the host of a request is one of a headless Service: its names,

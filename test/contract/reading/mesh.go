@@ -95,15 +95,15 @@ type Shares map[string]float64
 
 // Ends of calls. A call that somebody serves ends with Served, the address and the port.
 const (
-	Refused  = "refused"
-	Reset    = "reset"
-	NotHTTP  = "not HTTP"
-	Missing  = "404"
-	Denied   = "403"
-	Nobody   = "503"
-	Served   = "served by "
-	ByHost   = "served by the host "
-	Passed   = "passed to "
+	Refused = "refused"
+	Reset   = "reset"
+	NotHTTP = "not HTTP"
+	Missing = "404"
+	Denied  = "403"
+	Nobody  = "503"
+	Served  = "served by "
+	ByHost  = "served by the host "
+	Passed  = "passed to "
 )
 
 func sure(end string) Shares { return Shares{end: 1} }

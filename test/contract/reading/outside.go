@@ -60,15 +60,6 @@ func (m *Mesh) settingThere(e *policyv1alpha1.Egress) bool {
 // placesOf are the places of one object. Hosts are for http and https; without hosts
 // https is for any server name, and http for nothing; without ranges any address is meant.
 func placesOf(e *policyv1alpha1.Egress) []place {
-	ranges := []netip.Prefix{{}}
-	if len(e.Spec.IPAddresses) > 0 {
-		ranges = nil
-	}
-	for _, word := range e.Spec.IPAddresses {
-		if p, err := netip.ParsePrefix(word); err == nil {
-			ranges = append(ranges, p.Masked())
-		}
-	}
 	var hosts []string
 	for _, h := range e.Spec.Hosts {
 		hosts = append(hosts, strings.TrimSuffix(strings.ToLower(h), "."))
@@ -90,7 +81,7 @@ func placesOf(e *policyv1alpha1.Egress) []place {
 		default:
 			continue
 		}
-		for _, within := range ranges {
+		for _, within := range rangesOf(e) {
 			for _, n := range names {
 				if one.within, one.name = within, n; one.speaks == TLS && n == "*" {
 					one.name = ""
@@ -102,23 +93,25 @@ func placesOf(e *policyv1alpha1.Egress) []place {
 	return out
 }
 
+// rangesOf are the addresses that an object is for; the zero range is any.
+func rangesOf(e *policyv1alpha1.Egress) []netip.Prefix {
+	if len(e.Spec.IPAddresses) == 0 {
+		return []netip.Prefix{{}}
+	}
+	var out []netip.Prefix
+	for _, word := range e.Spec.IPAddresses {
+		if p, err := netip.ParsePrefix(word); err == nil {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
 // outside says how a call ends that is to nothing of the mesh: by port, then by the most
 // exact range, then by server name, then by what is spoken. There is no falling back from
 // one to another, but to what passes to unknown destinations.
 func (m *Mesh) outside(c Call) Shares {
-	var here []place
-	for _, p := range m.places(c.From) {
-		if p.port == c.Port && (!p.within.IsValid() || p.within.Contains(c.Address)) {
-			here = append(here, p)
-		}
-	}
-	most := -1
-	for _, p := range here {
-		if p.within.IsValid() {
-			most = max(most, p.within.Bits())
-		}
-	}
-	here = slices.DeleteFunc(here, func(p place) bool { return p.within.IsValid() != (most >= 0) || most >= 0 && p.within.Bits() != most })
+	here := m.nearest(c)
 	spoken := func(s Speaks) bool { return slices.ContainsFunc(here, func(p place) bool { return p.speaks == s }) }
 	byName := func(p place) bool {
 		return p.speaks == TLS && (p.name == "" || under(strings.ToLower(c.ServerName), p.name))
@@ -133,6 +126,20 @@ func (m *Mesh) outside(c Call) Shares {
 	default:
 		return sure(Reset)
 	}
+}
+
+// nearest are the places that a call may be for: those of the most exact range.
+func (m *Mesh) nearest(c Call) []place {
+	exactness := func(p place) int { return p.within.Bits() } // -1 for the zero range
+	var here []place
+	most := -1
+	for _, p := range m.places(c.From) {
+		if p.port == c.Port && (!p.within.IsValid() || p.within.Contains(c.Address)) {
+			here = append(here, p)
+			most = max(most, exactness(p))
+		}
+	}
+	return slices.DeleteFunc(here, func(p place) bool { return exactness(p) != most })
 }
 
 // under reports whether a host is meant by a name, which may begin with a wildcard.
@@ -151,6 +158,18 @@ func (m *Mesh) byHost(c Call, here []place) Shares {
 	if port != "" && port != portText(c.Port) {
 		return sure(Missing)
 	}
+	best := exactHost(host, here)
+	if best == nil || !m.mayLeave(best.by, c.Request) {
+		return sure(Missing)
+	}
+	if best.within.IsValid() {
+		return answered(true, m.pass(c))
+	}
+	return sure(ByHost + host + ":" + portText(c.Port))
+}
+
+// exactHost is the place that a host is named by most exactly; nil if it is not.
+func exactHost(host string, here []place) *place {
 	var best *place
 	for i := range here {
 		p := &here[i]
@@ -161,13 +180,7 @@ func (m *Mesh) byHost(c Call, here []place) Shares {
 			best = p
 		}
 	}
-	if best == nil || !m.mayLeave(best.by, c.Request) {
-		return sure(Missing)
-	}
-	if best.within.IsValid() {
-		return answered(true, m.pass(c))
-	}
-	return sure(ByHost + host + ":" + portText(c.Port))
+	return best
 }
 
 // mayLeave reports whether the HTTPRouteGroups of an Egress, if it names any, have a

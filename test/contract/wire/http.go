@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
-	"sync"
 
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -29,6 +28,9 @@ const rbacFilter = "envoy.filters.http.rbac"
 // manage is what a connection manager does with a request: its filters say whether it may
 // be sent at all, its routes where to.
 func (n *Network) manage(p *Proxy, manager *hcmv3.HttpConnectionManager, c *connection, from *peer) (reading.Shares, error) {
+	if c.request == nil || c.tls != nil {
+		return reading.Shares{reading.NotHTTP: 1}, nil
+	}
 	table := p.routes[manager.GetRds().GetRouteConfigName()]
 	if table == nil {
 		return nil, fmt.Errorf("there is no route %s", manager.GetRds().GetRouteConfigName())
@@ -44,10 +46,7 @@ func (n *Network) manage(p *Proxy, manager *hcmv3.HttpConnectionManager, c *conn
 			return nil, fmt.Errorf("route %s: %w", r.GetName(), err)
 		}
 		// One random number for all routes of a request: fractions count from the beginning.
-		upTo := 1.0
-		if f := r.GetMatch().GetRuntimeFraction(); f != nil {
-			upTo = fraction(f.GetDefaultValue())
-		}
+		upTo := fraction(r.GetMatch())
 		if !ok || upTo <= done {
 			continue
 		}
@@ -64,7 +63,11 @@ func (n *Network) manage(p *Proxy, manager *hcmv3.HttpConnectionManager, c *conn
 	return out, nil
 }
 
-func fraction(f *typev3.FractionalPercent) float64 {
+func fraction(m *routev3.RouteMatch) float64 {
+	if m.GetRuntimeFraction() == nil {
+		return 1
+	}
+	f := m.GetRuntimeFraction().GetDefaultValue()
 	per := map[typev3.FractionalPercent_DenominatorType]float64{
 		typev3.FractionalPercent_HUNDRED: 100, typev3.FractionalPercent_TEN_THOUSAND: 1e4, typev3.FractionalPercent_MILLION: 1e6,
 	}
@@ -207,16 +210,8 @@ func matchString(m *matcherv3.StringMatcher, value string) bool {
 	}
 }
 
-// expressions are those that were compiled: the same few are asked about all the time.
-var expressions sync.Map
-
 func matchRegex(m *matcherv3.RegexMatcher, value string) bool {
-	known, ok := expressions.Load(m.GetRegex())
-	if !ok {
-		known, _ = expressions.LoadOrStore(m.GetRegex(), regexp.MustCompile(`\A(?:`+m.GetRegex()+`)\z`))
-	}
-	re, ok := known.(*regexp.Regexp)
-	return ok && re.MatchString(value)
+	return regexp.MustCompile(`\A(?:` + m.GetRegex() + `)\z`).MatchString(value)
 }
 
 // allows reports whether any policy has the permission and the principal.
@@ -279,20 +274,27 @@ func (f *peer) is(p *rbacconfigv3.Principal) (bool, error) {
 		a, err := netip.ParseAddr(r.GetAddressPrefix())
 		return err == nil && netip.PrefixFrom(a, int(r.GetPrefixLen().GetValue())).Contains(f.source), nil
 	case *rbacconfigv3.Principal_AndIds:
-		for _, one := range by.AndIds.GetIds() {
-			if ok, err := f.is(one); !ok || err != nil {
-				return false, err
-			}
-		}
-		return true, nil
+		n, err := f.count(by.AndIds.GetIds())
+		return n == len(by.AndIds.GetIds()), err
 	case *rbacconfigv3.Principal_OrIds:
-		for _, one := range by.OrIds.GetIds() {
-			if ok, err := f.is(one); ok || err != nil {
-				return ok, err
-			}
-		}
-		return false, nil
+		n, err := f.count(by.OrIds.GetIds())
+		return n > 0, err
 	default:
 		return false, fmt.Errorf("a principal by %T, of which nothing is known", by)
 	}
+}
+
+// count says how many of these principals somebody is.
+func (f *peer) count(all []*rbacconfigv3.Principal) (int, error) {
+	n := 0
+	for _, one := range all {
+		ok, err := f.is(one)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			n++
+		}
+	}
+	return n, nil
 }

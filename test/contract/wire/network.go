@@ -9,8 +9,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
@@ -170,12 +170,7 @@ func (n *Network) filter(p *Proxy, chain *listenerv3.FilterChain, c *connection,
 	for _, f := range chain.GetFilters() {
 		switch f.GetName() {
 		case "envoy.filters.network.rbac":
-			rules, err := unpack[networkrbacv3.RBAC](f.GetTypedConfig())
-			if err != nil {
-				return nil, err
-			}
-			ok, err := allows(rules.GetRules(), from, nil)
-			if err != nil || !ok {
+			if ok, err := admits(f, from); err != nil || !ok {
 				return reading.Shares{reading.Reset: 1}, err
 			}
 		case "envoy.filters.network.set_filter_state":
@@ -193,15 +188,21 @@ func (n *Network) filter(p *Proxy, chain *listenerv3.FilterChain, c *connection,
 			if err != nil {
 				return nil, err
 			}
-			if c.request == nil || c.tls != nil {
-				return reading.Shares{reading.NotHTTP: 1}, nil
-			}
 			return n.manage(p, manager, c, from)
 		default:
 			return nil, fmt.Errorf("chain %s has the filter %s, of which nothing is known", chain.GetName(), f.GetName())
 		}
 	}
 	return nil, fmt.Errorf("chain %s ends nowhere", chain.GetName())
+}
+
+// admits asks the authorization of a connection.
+func admits(f *listenerv3.Filter, from *peer) (bool, error) {
+	rules, err := unpack[networkrbacv3.RBAC](f.GetTypedConfig())
+	if err != nil {
+		return false, err
+	}
+	return allows(rules.GetRules(), from, nil)
 }
 
 // pass passes bytes to clusters by weight.
