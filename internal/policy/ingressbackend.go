@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -29,8 +28,6 @@ type ingressObject struct {
 	anyName bool
 	names   []string
 	routes  []ir.IngressRoute
-	// yields are the places that it has left to older ones.
-	yields map[ingressYield]bool
 }
 
 // ingressBackend is a back end that is followed.
@@ -238,19 +235,17 @@ func (i *ingressObject) serverNames(hosts []string) []string {
 	return slices.Compact(out)
 }
 
-// gateway is what is open to gateways, and the age of the object that says so.
+// gateway is what is open to gateways, and which object says so; of that only the key and
+// the age are kept, so that nothing else of it makes a difference.
 type gateway struct {
 	ir.Ingress
-	object  mesh.Key
-	created time.Time
+	from mesh.Object[struct{}]
 }
 
 // gateways puts together what is open on one port of a class's pods: one in clear and
 // one by TLS, the oldest of each.
 func gateways(all []*gateway) []ir.Ingress {
-	all = slices.SortedStableFunc(slices.Values(all), func(a, b *gateway) int {
-		return cmp.Or(a.created.Compare(b.created), mesh.CompareKeys(a.object, b.object))
-	})
+	all = slices.SortedStableFunc(slices.Values(all), func(a, b *gateway) int { return mesh.Older(&a.from, &b.from) })
 	var out []ir.Ingress
 	for _, b := range all {
 		taken := slices.ContainsFunc(out, func(o ir.Ingress) bool { return (o.TLS == nil) == (b.TLS == nil) })
@@ -276,7 +271,7 @@ func (c *Compiler) ingressReports() []ObjectReport {
 			}
 		})
 		for _, at := range slices.SortedFunc(maps.Keys(served), comparePorts) {
-			conflictAt(at, served[at])
+			conflictAt(at.port, served[at])
 		}
 	}
 	var out []ObjectReport
@@ -287,20 +282,16 @@ func (c *Compiler) ingressReports() []ObjectReport {
 }
 
 // conflictAt tells objects of each other that are for one port of the same pods, by
-// Services of their own: the oldest is followed.
-func conflictAt(at ingressPlace, all []*ingressBackend) {
+// Services of their own: the oldest is followed. Reports say the same of several classes
+// once.
+func conflictAt(port uint16, all []*ingressBackend) {
 	first := slices.MinFunc(all, func(a, b *ingressBackend) int { return mesh.Older(a.from.Object, b.from.Object) }).from
 	for _, b := range all {
-		left := ingressYield{at, first.Key}
-		if b.from == first || b.from.yields[left] {
+		if b.from == first {
 			continue
 		}
-		if b.from.yields == nil {
-			b.from.yields = map[ingressYield]bool{}
-		}
-		b.from.yields[left] = true
-		b.from.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service, and is older: it is followed there", first.Key, at.port)
-		first.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service, and is younger: this one is followed there", b.from.Key, at.port)
+		b.from.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service, and is older: it is followed there", first.Key, port)
+		first.remarks.partly(ReasonConflict, "", "IngressBackend %s is for port %d of the same pods, by another Service, and is younger: this one is followed there", b.from.Key, port)
 	}
 }
 
@@ -308,12 +299,6 @@ func conflictAt(at ingressPlace, all []*ingressBackend) {
 type ingressPlace struct {
 	port uint16
 	tls  bool
-}
-
-// ingressYield is a place that was left to an object.
-type ingressYield struct {
-	ingressPlace
-	to mesh.Key
 }
 
 func comparePorts(a, b ingressPlace) int {

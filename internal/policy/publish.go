@@ -47,7 +47,7 @@ func (c *Compiler) publish() {
 	to.egress.Replace(c.egress)
 	ingress := make(map[ingressKey]*gateway, len(c.ingress))
 	for key, b := range c.ingress {
-		ingress[key] = &gateway{Ingress: b.Ingress, object: b.from.Key, created: b.from.Created}
+		ingress[key] = &gateway{Ingress: b.Ingress, from: mesh.Object[struct{}]{Key: b.from.Key, Created: b.from.Created}}
 	}
 	to.ingress.Replace(ingress)
 	if !same(c.before.classes, m.Classes) {
