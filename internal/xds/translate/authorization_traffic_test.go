@@ -19,8 +19,8 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// authorizer is a server of Envoy's ext_authz protocol: it allows paths that begin with
-// /open, never answers about /slow, and denies the rest with an answer of its own.
+// authorizer is a server of Envoy's ext_authz protocol: it allows /open, never
+// answers about /slow, and denies the rest with an answer of its own.
 type authorizer struct {
 	authv3.UnimplementedAuthorizationServer
 	port uint16

@@ -115,17 +115,20 @@ func (p *parts) inboundListener(m *maker) *listenerv3.Listener {
 // inboundChains take mTLS connections to one port: those that ask for a service whose
 // connections are bounded otherwise by a chain of their own.
 func (p *parts) inboundChains(m *maker, port ir.InboundPort) []*listenerv3.FilterChain {
-	bounded := func(b ir.InboundBounds) bool { return b.Connections != nil || b.GlobalConnections != nil }
 	out := []*listenerv3.FilterChain{p.inboundChain(m, port, "", port.Bounds)}
 	for _, s := range port.Apart {
-		if s.ServerName != "" && (bounded(s.Bounds) || bounded(port.Bounds)) {
+		if ownChain(port, s) {
 			out = append(out, p.inboundChain(m, port, s.ServerName, s.Bounds))
-			// No name is in two chains: Envoy would refuse the listener.
-			others := out[0].GetFilterChainMatch()
-			others.ServerNames = slices.DeleteFunc(others.GetServerNames(), func(n string) bool { return n == s.ServerName })
 		}
 	}
 	return out
+}
+
+// ownChain reports whether connections that ask for a service of a port are bounded
+// otherwise than those that ask for another.
+func ownChain(port ir.InboundPort, s ir.InboundService) bool {
+	bounded := func(b ir.InboundBounds) bool { return b.Connections != nil || b.GlobalConnections != nil }
+	return s.ServerName != "" && (bounded(s.Bounds) || bounded(port.Bounds))
 }
 
 // inboundChain takes mTLS connections to one port. Its name changes with the set of

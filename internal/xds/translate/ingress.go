@@ -24,7 +24,8 @@ import (
 // gateways, on a port that gateways may call by TLS: a sidecar asks for the name of a
 // Service. Elsewhere any name will do. Names of Services that gateways ask for are among
 // them one by one, since Envoy takes the more exact name before it looks at addresses, by
-// which these gateways are known.
+// which these gateways are known; but for those that have a chain of their own, since Envoy
+// refuses a listener that has a name in two.
 func meshNames(port ir.InboundPort) []string {
 	var out []string
 	for _, i := range port.Ingress {
@@ -35,7 +36,8 @@ func meshNames(port ir.InboundPort) []string {
 			out = append(out, "*"+servicesEnd)
 		}
 		for _, n := range i.TLS.ServerNames {
-			if strings.HasSuffix(n, servicesEnd) && !slices.Contains(out, n) {
+			own := func(s ir.InboundService) bool { return s.ServerName == n && ownChain(port, s) }
+			if strings.HasSuffix(n, servicesEnd) && !slices.Contains(out, n) && !slices.ContainsFunc(port.Apart, own) {
 				out = append(out, n)
 			}
 		}
