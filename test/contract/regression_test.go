@@ -41,26 +41,14 @@ func TestCallsThatEndedElsewhere(t *testing.T) {
 		},
 		"a headless root without pods that may be called is split": {
 			change: func(m *reading.Mesh) {
-				m.Permissive = false
-				m.Services = append(m.Services, reading.Service{Namespace: "a", Name: "root", Headless: true, Ports: []reading.Port{web}})
-				m.TrafficSplits = append(m.TrafficSplits, splitv1alpha4.TrafficSplit{
-					ObjectMeta: meta("split", 0),
-					Spec:       splitv1alpha4.TrafficSplitSpec{Service: "root", Backends: []splitv1alpha4.TrafficSplitBackend{{Service: "store", Weight: 1}}},
-				})
-				m.TrafficTargets = append(m.TrafficTargets, anyPort("buyer", "store"))
+				headlessRoot(m, web)
 			},
 			call: reading.Call{Address: outside, Port: 8080, Speaks: reading.HTTP, Request: reading.Request{Method: "GET", Path: "/", Host: "root.a"}},
 			want: reading.Missing, // by the callee, for want of an HTTPRouteGroup
 		},
 		"an Egress works beside a headless Service without pods": {
 			change: func(m *reading.Mesh) {
-				m.Permissive = false
-				m.Services = append(m.Services, reading.Service{Namespace: "a", Name: "root", Headless: true, Ports: []reading.Port{{Number: 443, Target: 443}}})
-				m.TrafficSplits = append(m.TrafficSplits, splitv1alpha4.TrafficSplit{
-					ObjectMeta: meta("split", 0),
-					Spec:       splitv1alpha4.TrafficSplitSpec{Service: "root", Backends: []splitv1alpha4.TrafficSplitBackend{{Service: "store", Weight: 1}}},
-				})
-				m.TrafficTargets = append(m.TrafficTargets, anyPort("buyer", "store"))
+				headlessRoot(m, reading.Port{Number: 443, Target: 443})
 				m.Egresses = append(m.Egresses, egress("bytes", "tcp"))
 			},
 			call: reading.Call{Address: outside, Port: 443, Speaks: reading.Bytes},
@@ -175,6 +163,18 @@ func ingress(name string, age int64, service, protocol, within string) policyv1a
 		Backends: []policyv1alpha1.BackendSpec{{Name: service, Port: policyv1alpha1.PortSpec{Number: 8080, Protocol: protocol}}},
 		Sources:  []policyv1alpha1.IngressSourceSpec{{Kind: "IPRange", Name: within}},
 	}}
+}
+
+// headlessRoot enforces policies, and splits all of a headless Service without pods to the
+// store, which the buyer may connect to.
+func headlessRoot(m *reading.Mesh, port reading.Port) {
+	m.Permissive = false
+	m.Services = append(m.Services, reading.Service{Namespace: "a", Name: "root", Headless: true, Ports: []reading.Port{port}})
+	m.TrafficSplits = append(m.TrafficSplits, splitv1alpha4.TrafficSplit{
+		ObjectMeta: meta("split", 0),
+		Spec:       splitv1alpha4.TrafficSplitSpec{Service: "root", Backends: []splitv1alpha4.TrafficSplitBackend{{Service: "store", Weight: 1}}},
+	})
+	m.TrafficTargets = append(m.TrafficTargets, anyPort("buyer", "store"))
 }
 
 // anyPort lets a ServiceAccount connect to another, on any port, and request nothing.

@@ -149,7 +149,7 @@ func (m *Mesh) toEndpoints(c Call, s *Service, p, root *Port, dialled bool) Shar
 	}
 	out := Shares{}
 	for _, e := range all {
-		out.add(answered(root.HTTP, m.deliver(c, s, e)), 1/float64(len(all)))
+		out.Add(answered(root.HTTP, m.deliver(c, s, e)), 1/float64(len(all)))
 	}
 	return out
 }
@@ -236,7 +236,7 @@ func (m *Mesh) toBackends(c Call, root *Service, p *Port, split *splitv1alpha4.T
 	for _, b := range all {
 		if b.weight > 0 {
 			dialled := root.Headless && b.service == root
-			out.add(m.toEndpoints(c, b.service, b.port, p, dialled), b.weight/total)
+			out.Add(m.toEndpoints(c, b.service, b.port, p, dialled), b.weight/total)
 		}
 	}
 	return out

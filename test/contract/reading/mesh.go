@@ -108,8 +108,8 @@ const (
 
 func sure(end string) Shares { return Shares{end: 1} }
 
-// add adds what follows with a share of the likelihood.
-func (s Shares) add(more Shares, share float64) {
+// Add adds what follows with a share of the likelihood.
+func (s Shares) Add(more Shares, share float64) {
 	for end, likely := range more {
 		s[end] += likely * share
 	}

@@ -123,12 +123,20 @@ func within(ranges []*corev3.CidrRange, address netip.Addr) int {
 	}
 	most := -1
 	for _, r := range ranges {
-		a, err := netip.ParseAddr(r.GetAddressPrefix())
-		if err == nil && netip.PrefixFrom(a, int(r.GetPrefixLen().GetValue())).Contains(address) {
-			most = max(most, 1+int(r.GetPrefixLen().GetValue()))
+		if p := prefix(r); p.Contains(address) {
+			most = max(most, 1+p.Bits())
 		}
 	}
 	return most
+}
+
+// prefix is a range of addresses; one that cannot be read has none.
+func prefix(r *corev3.CidrRange) netip.Prefix {
+	a, err := netip.ParseAddr(r.GetAddressPrefix())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a, int(r.GetPrefixLen().GetValue()))
 }
 
 func named(names []string, name string) int {
@@ -137,12 +145,20 @@ func named(names []string, name string) int {
 	}
 	most := -1
 	for _, n := range names {
-		switch suffix, wildcard := strings.CutPrefix(n, "*"); {
-		case n == name:
-			most = 1 << 20
-		case wildcard && len(name) > len(suffix) && strings.HasSuffix(name, suffix):
-			most = max(most, len(n))
-		}
+		most = max(most, exactly(n, name))
 	}
 	return most
+}
+
+// exactly says how exactly a pattern, which may begin with a wildcard, means a name: more
+// than any wildcard where it is the name itself, and -1 where it does not mean it.
+func exactly(pattern, name string) int {
+	switch suffix, wildcard := strings.CutPrefix(pattern, "*"); {
+	case pattern == name:
+		return 1 << 20
+	case wildcard && len(name) > len(suffix) && strings.HasSuffix(name, suffix):
+		return len(pattern)
+	default:
+		return -1
+	}
 }

@@ -54,12 +54,12 @@ func (n *Network) manage(p *Proxy, manager *hcmv3.HttpConnectionManager, c *conn
 		if err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.GetName(), err)
 		}
-		add(out, ends, upTo-done)
+		out.Add(ends, upTo-done)
 		if done = upTo; done >= 1 {
 			return out, nil
 		}
 	}
-	add(out, reading.Shares{reading.Missing: 1}, 1-done)
+	out.Add(reading.Shares{reading.Missing: 1}, 1-done)
 	return out, nil
 }
 
@@ -90,18 +90,11 @@ func (n *Network) route(p *Proxy, manager *hcmv3.HttpConnectionManager, r *route
 	if action.GetCluster() != "" {
 		return n.send(p, action.GetCluster(), c, reading.Nobody)
 	}
-	out, total := reading.Shares{}, 0.0
+	var all []weighted
 	for _, w := range action.GetWeightedClusters().GetClusters() {
-		total += float64(w.GetWeight().GetValue())
+		all = append(all, weighted{w.GetName(), float64(w.GetWeight().GetValue())})
 	}
-	for _, w := range action.GetWeightedClusters().GetClusters() {
-		ends, err := n.send(p, w.GetName(), c, reading.Nobody)
-		if err != nil {
-			return nil, err
-		}
-		add(out, ends, float64(w.GetWeight().GetValue())/total)
-	}
-	return out, nil
+	return n.share(p, all, c, reading.Nobody)
 }
 
 // permitted asks the authorization of a connection manager, which a route may replace.
@@ -140,14 +133,10 @@ func hostFor(table *routev3.RouteConfiguration, authority string) (*routev3.Virt
 	most := -1
 	for _, host := range table.GetVirtualHosts() {
 		for _, d := range host.GetDomains() {
-			exact := -1
-			switch suffix, wildcard := strings.CutPrefix(d, "*"); {
+			exact := exactly(d, name)
+			switch {
 			case d == "*":
 				exact = 0
-			case d == name:
-				exact = 1 << 20
-			case wildcard && len(name) > len(suffix) && strings.HasSuffix(name, suffix):
-				exact = len(d)
 			case strings.HasSuffix(d, "*"):
 				return nil, fmt.Errorf("a host ends with anything: %s", d)
 			}
@@ -270,9 +259,7 @@ func (f *peer) is(p *rbacconfigv3.Principal) (bool, error) {
 	case *rbacconfigv3.Principal_Authenticated_:
 		return f.certificate != "" && matchString(by.Authenticated.GetPrincipalName(), f.certificate), nil
 	case *rbacconfigv3.Principal_DirectRemoteIp:
-		r := by.DirectRemoteIp
-		a, err := netip.ParseAddr(r.GetAddressPrefix())
-		return err == nil && netip.PrefixFrom(a, int(r.GetPrefixLen().GetValue())).Contains(f.source), nil
+		return prefix(by.DirectRemoteIp).Contains(f.source), nil
 	case *rbacconfigv3.Principal_AndIds:
 		n, err := f.count(by.AndIds.GetIds())
 		return n == len(by.AndIds.GetIds()), err

@@ -213,24 +213,33 @@ func (n *Network) pass(p *Proxy, proxy *tcpproxyv3.TcpProxy, instead string, c *
 	if proxy.GetCluster() != "" {
 		return n.send(p, proxy.GetCluster(), c, reading.Reset)
 	}
-	out, total := reading.Shares{}, 0.0
+	var all []weighted
 	for _, w := range proxy.GetWeightedClusters().GetClusters() {
-		total += float64(w.GetWeight())
+		all = append(all, weighted{w.GetName(), float64(w.GetWeight())})
 	}
-	for _, w := range proxy.GetWeightedClusters().GetClusters() {
-		ends, err := n.send(p, w.GetName(), c, reading.Reset)
+	return n.share(p, all, c, reading.Reset)
+}
+
+// weighted is a cluster with its weight among others.
+type weighted struct {
+	cluster string
+	weight  float64
+}
+
+// share sends what is said to clusters by weight.
+func (n *Network) share(p *Proxy, all []weighted, c *connection, otherwise string) (reading.Shares, error) {
+	out, total := reading.Shares{}, 0.0
+	for _, w := range all {
+		total += w.weight
+	}
+	for _, w := range all {
+		ends, err := n.send(p, w.cluster, c, otherwise)
 		if err != nil {
 			return nil, err
 		}
-		add(out, ends, float64(w.GetWeight())/total)
+		out.Add(ends, w.weight/total)
 	}
 	return out, nil
-}
-
-func add(to, more reading.Shares, share float64) {
-	for end, likely := range more {
-		to[end] += likely * share
-	}
 }
 
 // send sends what is said to a cluster; where nobody takes it, it ends otherwise: a request

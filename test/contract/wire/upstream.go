@@ -73,7 +73,7 @@ func (n *Network) sendTo(p *Proxy, cluster *clusterv3.Cluster, all []*endpointv3
 		if err != nil {
 			return nil, err
 		}
-		add(out, ends, 1/float64(len(all)))
+		out.Add(ends, 1/float64(len(all)))
 	}
 	return out, nil
 }
