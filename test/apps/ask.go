@@ -1,13 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -44,31 +41,14 @@ func runAsk(ctx context.Context, a *app, args []string) error {
 // connection ended that gave no answer is a matter of chance where a proxy closes it, so
 // that it is not told.
 func tell(out io.Writer, r load.Report) error {
-	said := counts(r.Status)
-	if unanswered := sum(r.Errors); unanswered > 0 {
+	said := load.Words(r.Status)
+	if unanswered := load.Total(r.Errors); unanswered > 0 {
 		said = append(said, fmt.Sprintf("no answer x %d", unanswered))
 	}
 	by := ""
-	if given := counts(r.Identities); len(given) > 0 {
+	if given := load.Words(r.Identities); len(given) > 0 {
 		by = ", by " + strings.Join(given, ", ")
 	}
 	_, err := fmt.Fprintf(out, "%s%s\n", strings.Join(said, ", "), by)
 	return err
-}
-
-func sum(counted map[string]int64) int64 {
-	var all int64
-	for _, n := range counted {
-		all += n
-	}
-	return all
-}
-
-// counts writes what was counted, in the order of its names.
-func counts(counted map[string]int64) []string {
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(counted)) {
-		out = append(out, fmt.Sprintf("%s x %d", cmp.Or(name, "somebody"), counted[name]))
-	}
-	return out
 }

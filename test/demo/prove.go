@@ -19,6 +19,7 @@ import (
 	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
 	"github.com/openservicemesh/osm-operator/internal/testkit/cluster"
 	"github.com/openservicemesh/osm-operator/test/apps/books"
+	"github.com/openservicemesh/osm-operator/test/apps/load"
 )
 
 func meshKind() schema.GroupVersionKind { return operatorv1alpha1.GroupVersion.WithKind("MeshList") }
@@ -74,7 +75,7 @@ func (d *demo) buyerAndThief(ctx context.Context) ([]claim, error) {
 	return []claim{
 		{"bookbuyer may call bookstore (HTTP)", calls(buyer.Calls), only(buyer.Calls, "200")},
 		{"bookthief may not: 403 by policy", calls(thief.Calls), only(thief.Calls, "403")},
-		{"bookwarehouse reaches mysql (TCP, server speaks first)", calls(warehouse.Calls), total(warehouse.Calls) > 0 && warehouse.Calls["error"] == 0},
+		{"bookwarehouse reaches mysql (TCP, server speaks first)", calls(warehouse.Calls), load.Total(warehouse.Calls) > 0 && warehouse.Calls["error"] == 0},
 	}, nil
 }
 
@@ -169,7 +170,7 @@ func (d *demo) plaintext(ctx context.Context) ([]claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []claim{{"plaintext from outside the mesh is refused", calls(r.Status) + calls(r.Errors), r.Sent > 0 && r.Succeeded == 0}}, nil
+	return []claim{{"plaintext from outside the mesh is refused", calls(r.Status, r.Errors), r.Sent > 0 && r.Succeeded == 0}}, nil
 }
 
 // collect has an application count anew and waits until it has counted so many calls
@@ -192,7 +193,7 @@ func (d *demo) collect(ctx context.Context, namespace, app, status string, n int
 		if err != nil {
 			return false, err
 		}
-		if total(last.Calls) <= n {
+		if load.Total(last.Calls) <= n {
 			return false, fmt.Errorf("counted: %s", calls(last.Calls))
 		}
 		return true, nil
@@ -209,22 +210,12 @@ func only(counts map[string]int64, status string) bool {
 	return counts[status] > 0
 }
 
-func total(counts map[string]int64) int64 {
-	sum := int64(0)
-	for _, n := range counts {
-		sum += n
-	}
-	return sum
-}
-
-func calls(counts map[string]int64) string {
+func calls(counts ...map[string]int64) string {
 	var out []string
-	for _, k := range slices.Sorted(maps.Keys(counts)) {
-		if counts[k] > 0 {
-			out = append(out, fmt.Sprintf("%s x %d ", k, counts[k]))
-		}
+	for _, c := range counts {
+		out = append(out, load.Words(c)...)
 	}
-	return strings.Join(out, "")
+	return strings.Join(out, " ")
 }
 
 // table prints the claims and reports whether all hold.

@@ -1,9 +1,12 @@
 package load
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -42,6 +45,27 @@ type Report struct {
 
 // Failed counts requests that got no answer or one that is not a success.
 func (r Report) Failed() int64 { return r.Sent - r.Succeeded }
+
+// Total adds up what was counted.
+func Total(counted map[string]int64) int64 {
+	var all int64
+	for _, n := range counted {
+		all += n
+	}
+	return all
+}
+
+// Words are what was counted, in the order of its names, such as "200 x 12"; what was
+// counted 0 times is left out.
+func Words(counted map[string]int64) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(counted)) {
+		if n := counted[name]; n > 0 {
+			out = append(out, fmt.Sprintf("%s x %d", cmp.Or(name, "somebody"), n))
+		}
+	}
+	return out
+}
 
 // Answer is one answer in full.
 type Answer struct {
