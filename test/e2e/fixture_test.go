@@ -29,23 +29,29 @@ func namespace(ctx context.Context, t *testing.T, name string, meshed bool) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{testLabel: "true"}}}
 	must(t, client.IgnoreAlreadyExists(shared.Create(ctx, ns)))
-	t.Cleanup(func() {
-		if os.Getenv("OSM_E2E_KEEP") != "" {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is done by now
-		defer cancel()
-		if t.Failed() {
-			tellNamespace(ctx, name)
-		}
-		if err := client.IgnoreNotFound(shared.Delete(ctx, ns)); err != nil {
-			t.Errorf("deleting namespace %s: %v", name, err)
-		}
-	})
+	deleteAfter(t, name)
 	if meshed {
 		_, err := osm("namespace", "add", name)
 		must(t, err)
 	}
+}
+
+// deleteAfter has a namespace go with the test, which tells of it if it fails.
+func deleteAfter(t *testing.T, name string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if os.Getenv("OSM_E2E_KEEP") != "" {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
+		defer cancel()
+		if t.Failed() {
+			tellNamespace(ctx, name)
+		}
+		if err := client.IgnoreNotFound(shared.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})); err != nil {
+			t.Errorf("deleting namespace %s: %v", name, err)
+		}
+	})
 }
 
 func deleteTestNamespaces(ctx context.Context) error {

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
@@ -31,22 +29,28 @@ func TestTutorial(t *testing.T) {
 	if len(steps) < 20 {
 		t.Fatalf("the tutorial has only %d steps", len(steps))
 	}
-	putBack(ctx, t, "bookbuyer", "bookthief", "bookstore", "bookwarehouse", "outside", "gateway")
+	keepMeshConfig(ctx, t)
+	for _, name := range []string{"bookbuyer", "bookthief", "bookstore", "bookwarehouse", "outside", "gateway"} {
+		deleteAfter(t, name)
+	}
 	path := "PATH=" + built(ctx, t, root) + string(os.PathListSeparator) + os.Getenv("PATH")
 	for _, step := range steps {
-		if !step.Told {
-			_, err := step.Run(ctx, root, path)
-			must(t, err)
-			continue
-		}
-		// What was applied before is at work soon, not at once.
-		patience, cancel := context.WithTimeout(ctx, time.Minute)
-		must(t, cluster.Until(patience, step.Heading, func(ctx context.Context) (bool, error) {
-			_, err := step.Run(ctx, root, path)
-			return err == nil, err
-		}))
-		cancel()
+		must(t, follow(ctx, step, root, path))
 	}
+}
+
+// follow runs a step, again for up to a minute until it prints what the page says: what
+// was applied before is at work soon, not at once.
+func follow(ctx context.Context, step walkthrough.Step, root, path string) error {
+	if !step.Told {
+		return step.Run(ctx, root, path)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return cluster.Until(ctx, step.Heading, func(ctx context.Context) (bool, error) {
+		err := step.Run(ctx, root, path)
+		return err == nil, err
+	})
 }
 
 // built returns a folder with the osm command.
@@ -61,25 +65,16 @@ func built(ctx context.Context, t *testing.T, root string) string {
 	return bin
 }
 
-// putBack undoes what the tutorial does to the mesh that it shares with other tests, and
-// deletes its namespaces.
-func putBack(ctx context.Context, t *testing.T, namespaces ...string) {
+// keepMeshConfig puts the MeshConfig back as it is, once the test is done.
+func keepMeshConfig(ctx context.Context, t *testing.T) {
 	t.Helper()
 	var before configv1alpha2.MeshConfig
 	must(t, shared.Get(ctx, client.ObjectKey{Namespace: meshNamespace, Name: operatorv1alpha1.MeshConfigName}, &before))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // the test's own is done by now
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is done by now
 		defer cancel()
 		if err := patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { *spec = before.Spec }); err != nil {
 			t.Errorf("putting the MeshConfig back: %v", err)
-		}
-		for _, name := range namespaces {
-			if t.Failed() {
-				tellNamespace(ctx, name)
-			}
-			if err := client.IgnoreNotFound(shared.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})); err != nil {
-				t.Errorf("deleting namespace %s: %v", name, err)
-			}
 		}
 	})
 }

@@ -91,30 +91,30 @@ func (r *reader) prose(line string) {
 }
 
 // Run runs the commands of a step in a folder, with these variables besides those of the
-// process, and returns what they printed on both outputs. The error says that a command
-// failed, or that it did not print what the document says.
-func (s Step) Run(ctx context.Context, folder string, env ...string) (string, error) {
+// process. The error says that a command failed, or that it did not print what the document
+// says, and has what was printed on both outputs.
+func (s Step) Run(ctx context.Context, folder string, env ...string) error {
 	shell := exec.CommandContext(ctx, "/bin/sh", "-euc", s.Commands) //nolint:gosec // to run what the document says is what it is for
 	shell.Dir = folder
 	shell.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	shell.Stdout, shell.Stderr = &out, &out
 	if err := shell.Run(); err != nil {
-		return out.String(), fmt.Errorf("line %d, under %q: %w: %s", s.Line, s.Heading, err, out.String())
+		return fmt.Errorf("line %d, under %q: %w: %s", s.Line, s.Heading, err, out.String())
 	}
 	if s.Told && !matches(s.Prints, out.String()) {
-		return out.String(), fmt.Errorf("line %d, under %q: prints\n%s\nwhere the document says\n%s", s.Line, s.Heading, out.String(), s.Prints)
+		return fmt.Errorf("line %d, under %q: prints\n%s\nwhere the document says\n%s", s.Line, s.Heading, out.String(), s.Prints)
 	}
-	return out.String(), nil
+	return nil
 }
 
 // matches compares what was printed with what the document says. Spaces count as one,
 // since the widths of columns follow from names.
 func matches(says, printed string) bool {
 	var b strings.Builder
-	b.WriteString(`(?s)\A`)
-	for line := range strings.Lines(strings.TrimSpace(says)) {
-		line = strings.Join(strings.Fields(line), " ")
+	b.WriteString(`\A`)
+	for line := range strings.Lines(oneSpace(says)) {
+		line = strings.TrimSuffix(line, "\n")
 		if line == "..." {
 			b.WriteString(`(?:[^\n]*\n)*`)
 			continue
@@ -122,9 +122,14 @@ func matches(says, printed string) bool {
 		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), `\.\.\.`, `[^\n]*`) + `\n`)
 	}
 	b.WriteString(`\z`)
-	var lines strings.Builder
-	for line := range strings.Lines(strings.TrimSpace(printed)) {
-		lines.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	return regexp.MustCompile(b.String()).MatchString(oneSpace(printed))
+}
+
+// oneSpace is a text with one space between words, and no empty lines around it.
+func oneSpace(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(text)) {
+		b.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
 	}
-	return regexp.MustCompile(b.String()).MatchString(lines.String())
+	return b.String()
 }
