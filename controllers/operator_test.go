@@ -101,7 +101,7 @@ func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalogue, recorder := release.NewCatalogue(release.Images{}), mgr.GetEventRecorder("test")
+	catalogue, recorder := release.NewCatalogue(nil), mgr.GetEventRecorder("test")
 	err = errors.Join(
 		trust.New(trust.Options{
 			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Namespace: operatorNamespace, Catalogue: catalogue, Now: time.Now,

@@ -17,7 +17,7 @@ import (
 )
 
 // Validator refuses what CEL cannot see: a version that this operator cannot
-// install, a selector that means nothing, and a namespace that an older Mesh holds. It is a courtesy: the
+// install, or not over the one that runs, a selector that means nothing, and a namespace that an older Mesh holds. It is a courtesy: the
 // reconciler holds to the same rules when nobody asked.
 type Validator struct {
 	Reader    client.Reader
@@ -30,7 +30,10 @@ func (v *Validator) Handle(ctx context.Context, req admission.Request) admission
 	if err := json.Unmarshal(req.Object.Raw, &m); err != nil {
 		return admission.Errored(http.StatusBadRequest, fmt.Errorf("decoding the Mesh: %w", err))
 	}
-	if _, err := v.Catalogue.Resolve(m.Spec.Version); err != nil {
+	if !m.DeletionTimestamp.IsZero() {
+		return admission.Allowed("") // whoever takes finalizers off must not be held up
+	}
+	if err := v.checkVersion(&m, req.OldObject.Raw); err != nil {
 		return admission.Denied(fmt.Sprintf("spec.version: %v", err))
 	}
 	if _, err := rollout.NewPolicy(m.Spec.Upgrade); err != nil {
@@ -52,4 +55,21 @@ func (v *Validator) Handle(ctx context.Context, req admission.Request) admission
 		}
 	}
 	return admission.Allowed("")
+}
+
+// checkVersion says why a version cannot be had. One that is not changed is not looked at: the
+// operator may have become another one since, and what else there is in the Mesh has to be
+// editable all the same.
+func (v *Validator) checkVersion(m *operatorv1alpha1.Mesh, old []byte) error {
+	if len(old) > 0 {
+		var before operatorv1alpha1.Mesh
+		if err := json.Unmarshal(old, &before); err != nil {
+			return fmt.Errorf("decoding the Mesh as it was: %w", err)
+		}
+		if before.Spec.Version == m.Spec.Version {
+			return nil
+		}
+	}
+	_, err := v.Catalogue.Resolve(m.Status.Version, m.Spec.Version)
+	return err
 }

@@ -210,6 +210,9 @@ func refusal(err error) *status.Problem {
 	if errors.Is(err, plan.ErrNoPodCertificates) {
 		return &status.Problem{Reason: operatorv1alpha1.ReasonWorkloadIdentityUnavailable, Err: err}
 	}
+	if errors.Is(err, release.ErrNoWay) {
+		return &status.Problem{Reason: operatorv1alpha1.ReasonVersionUnreachable, Err: err}
+	}
 	return &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: err}
 }
 

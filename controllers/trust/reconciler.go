@@ -100,7 +100,7 @@ func (r *Reconciler) wanted(ctx context.Context, m *operatorv1alpha1.Mesh) (bool
 	if plan.Holder(m, meshes.Items) != "" {
 		return false, nil
 	}
-	if _, err := r.Catalogue.Resolve(m.Spec.Version); err != nil && m.Status.Version == "" {
+	if _, err := r.Catalogue.Resolve(m.Status.Version, m.Spec.Version); err != nil && m.Status.Version == "" {
 		return false, nil // the mesh controller tells of it
 	}
 	var ns corev1.Namespace

@@ -67,8 +67,7 @@ func (e *Env) install(ctx context.Context, o installOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	image := release.NewCatalogue(release.Images{})
-	current, err := image.Resolve("")
+	current, err := release.NewCatalogue(nil).Resolve("", release.Current)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type operatorOptions struct {
 	logLevel                 string
 	namespace, name, account string
 	osmImage, envoyImage     string
+	releases                 []string
 }
 
 func newOperatorCommand() *cobra.Command {
@@ -64,9 +65,23 @@ func newOperatorCommand() *cobra.Command {
 	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the operator")
 	flags.StringVar(&o.name, "pod-name", os.Getenv("POD_NAME"), "name of this replica")
 	flags.StringVar(&o.account, "service-account", os.Getenv("POD_SERVICE_ACCOUNT"), "ServiceAccount of the operator")
-	flags.StringVar(&o.osmImage, "osm-image", os.Getenv("RELATED_IMAGE_OSM"), "image of the control plane, in place of the release's")
-	flags.StringVar(&o.envoyImage, "envoy-image", os.Getenv("RELATED_IMAGE_ENVOY"), "image of the sidecar, in place of the release's")
+	flags.StringVar(&o.osmImage, "osm-image", os.Getenv("RELATED_IMAGE_OSM"), "image of the control plane, in place of the one of "+release.Current)
+	flags.StringVar(&o.envoyImage, "envoy-image", os.Getenv("RELATED_IMAGE_ENVOY"), "image of the sidecar, in place of the one of "+release.Current)
+	flags.StringArrayVar(&o.releases, "release", nil, "a release besides those of this build, as VERSION=OSM-IMAGE,ENVOY-IMAGE; can be repeated")
 	return c
+}
+
+// catalogue returns the releases of this build, with what the packager and the flags say.
+func (o operatorOptions) catalogue() (release.Catalogue, error) {
+	more := make([]release.Release, 0, len(o.releases))
+	for _, text := range o.releases {
+		r, err := release.ParseRelease(text)
+		if err != nil {
+			return release.Catalogue{}, fmt.Errorf("--release: %w", err)
+		}
+		more = append(more, r)
+	}
+	return release.NewCatalogue(map[string]release.Images{release.Current: {OSM: o.osmImage, Envoy: o.envoyImage}}, more...), nil
 }
 
 // runOperator wires the operator's process and runs it until ctx is done.
@@ -118,7 +133,10 @@ func runOperator(ctx context.Context, o operatorOptions) error {
 }
 
 func wireOperator(mgr manager.Manager, o operatorOptions, cert *trust.WebhookCertificate, log logr.Logger) error {
-	catalogue := release.NewCatalogue(release.Images{OSM: o.osmImage, Envoy: o.envoyImage})
+	catalogue, err := o.catalogue()
+	if err != nil {
+		return err
+	}
 	authority := trust.New(trust.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("osm-operator"),
 		Namespace: o.namespace, Catalogue: catalogue, Now: time.Now,
@@ -130,7 +148,7 @@ func wireOperator(mgr manager.Manager, o operatorOptions, cert *trust.WebhookCer
 	if err := mgr.Add(reports); err != nil {
 		return fmt.Errorf("adding the report readers: %w", err)
 	}
-	err := revision.New(revision.Options{
+	err = revision.New(revision.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("osm-operator"), Reports: reports,
 	}).SetupWithManager(mgr, reports.Changed())
 	if err != nil {

@@ -70,8 +70,8 @@ var ErrNoPodCertificates = errors.New("the cluster has no pod certificates (cert
 var ErrUpgradePolicy = errors.New("spec.upgrade")
 
 // Compute returns the plan of a Mesh. The error is a *NamespaceTakenError, or wraps
-// release.ErrUnknownVersion, ErrNoPodCertificates or ErrUpgradePolicy; nothing may be
-// written then.
+// release.ErrUnknownVersion, release.ErrNoWay, ErrNoPodCertificates or ErrUpgradePolicy;
+// nothing may be written then.
 func Compute(f Facts) (Plan, error) {
 	if holder := Holder(f.Mesh, f.Others); holder != "" {
 		return Plan{}, &NamespaceTakenError{Namespace: MeshNamespace(f.Mesh), Holder: holder}
@@ -131,5 +131,10 @@ func Holder(m *operatorv1alpha1.Mesh, others []operatorv1alpha1.Mesh) string {
 // trying again without a change is of no use.
 func IsRefusal(err error) bool {
 	var taken *NamespaceTakenError
-	return errors.As(err, &taken) || errors.Is(err, release.ErrUnknownVersion) || errors.Is(err, ErrNoPodCertificates) || errors.Is(err, ErrUpgradePolicy)
+	if errors.As(err, &taken) {
+		return true
+	}
+	return slices.ContainsFunc([]error{release.ErrUnknownVersion, release.ErrNoWay, ErrNoPodCertificates, ErrUpgradePolicy}, func(refusal error) bool {
+		return errors.Is(err, refusal)
+	})
 }

@@ -36,7 +36,7 @@ func facts(m *operatorv1alpha1.Mesh, others ...operatorv1alpha1.Mesh) plan.Facts
 	return plan.Facts{
 		Mesh: m, Others: others, TrustBundle: []byte("roots"), PodCertificates: true,
 		OperatorNamespace: "osm-operator-system", OperatorServiceAccount: "osm-operator",
-		Catalogue: release.NewCatalogue(release.Images{}),
+		Catalogue: release.NewCatalogue(nil),
 	}
 }
 

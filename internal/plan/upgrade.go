@@ -13,9 +13,9 @@ import (
 
 // Wanted returns the control plane that the spec asks for. Where that is installed, it has
 // its name; where it is to be changed in place, that of the current one; and else a new
-// one. The error wraps release.ErrUnknownVersion or ErrNoPodCertificates.
+// one. The error wraps release.ErrUnknownVersion, release.ErrNoWay or ErrNoPodCertificates.
 func Wanted(f Facts) (operatorv1alpha1.MeshRevisionSpec, error) {
-	r, err := f.Catalogue.Resolve(f.Mesh.Spec.Version)
+	r, err := f.Catalogue.Resolve(running(f), f.Mesh.Spec.Version)
 	if err != nil {
 		return operatorv1alpha1.MeshRevisionSpec{}, fmt.Errorf("spec.version: %w", err)
 	}
@@ -99,6 +99,18 @@ func Current(f Facts) string {
 		return ""
 	}
 	return oldest.Spec.Revision
+}
+
+// running is the version of the control plane that new pods get, and of the one that was there
+// last where there is none; empty if there never was one.
+func running(f Facts) string {
+	current := Current(f)
+	for _, r := range f.Revisions {
+		if r.Spec.Revision == current {
+			return r.Spec.Version
+		}
+	}
+	return f.Mesh.Status.Version
 }
 
 // Settled reports whether there is nothing to upgrade, so that nothing need be known of

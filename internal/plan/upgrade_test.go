@@ -13,6 +13,7 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/plan"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 	"github.com/openservicemesh/osm-operator/internal/plan/rollout"
+	"github.com/openservicemesh/osm-operator/internal/release"
 )
 
 // have is a control plane of a Mesh that is there, under a name, with another sidecar.
@@ -131,5 +132,24 @@ func TestASelectorThatMeansNothingIsRefused(t *testing.T) {
 	_, err := plan.Compute(facts(m))
 	if !errors.Is(err, plan.ErrUpgradePolicy) || !plan.IsRefusal(err) || !strings.Contains(err.Error(), "wave one") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestVersionsAreReachedFromTheOneThatRuns: what runs decides, and where its MeshRevision was
+// deleted, what the status remembers.
+func TestVersionsAreReachedFromTheOneThatRuns(t *testing.T) {
+	t.Parallel()
+	m := upgrading(operatorv1alpha1.UpgradeCanary, "v0-1-0")
+	m.Spec.Version, m.Status.Version = "v0.3.0", "v0.1.0"
+	f := facts(m)
+	f.Catalogue = release.NewCatalogue(nil, release.Release{Version: "v0.2.0", Storage: 1}, release.Release{Version: "v0.3.0", Storage: 1})
+	if _, err := plan.Compute(f); !errors.Is(err, release.ErrNoWay) || !plan.IsRefusal(err) {
+		t.Errorf("by the status: %v, want a refusal since there is no way", err)
+	}
+	ran := have(t, upgrading(operatorv1alpha1.UpgradeCanary, "v0-1-0"), "v0-1-0", "")
+	ran.Spec.Version = "v0.2.0"
+	f.Revisions = []operatorv1alpha1.MeshRevision{ran}
+	if got, err := plan.Wanted(f); err != nil || got.Version != "v0.3.0" {
+		t.Errorf("by the revision: %s, %v, want v0.3.0", got.Version, err)
 	}
 }

@@ -285,6 +285,8 @@ const (
 	ReasonNamespaceTaken = "NamespaceTaken"
 	// ReasonUnknownVersion says that the operator cannot install the version.
 	ReasonUnknownVersion = "UnknownVersion"
+	// ReasonVersionUnreachable says that the version cannot be installed over the one that runs.
+	ReasonVersionUnreachable = "VersionUnreachable"
 	// ReasonWorkloadIdentityUnavailable says that the cluster lacks what
 	// spec.workloadIdentity asks for.
 	ReasonWorkloadIdentityUnavailable = "WorkloadIdentityUnavailable"
