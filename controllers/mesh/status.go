@@ -24,6 +24,7 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 		return err
 	}
 	facts := status.MeshFacts{Generation: m.Generation, Problem: problem, WaitingFor: p.WaitingFor, Paused: m.Spec.Paused}
+	facts.Authority = meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionAuthorityReady)
 	next := *m.Status.DeepCopy()
 	if p.Rollout.State.Current != "" {
 		next.Upgrade = p.Rollout.Status()

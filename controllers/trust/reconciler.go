@@ -66,25 +66,38 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: recheck}, err
 	}
 	root, err := r.root(ctx, &m)
-	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("root of trust of Mesh %s: %w", m.Name, err)
+	if err == nil {
+		err = r.certify(ctx, &m, root)
+	} else if _, expected := errors.AsType[*problem](err); !expected {
+		err = fmt.Errorf("root of trust of Mesh %s: %w", m.Name, err)
 	}
-	if err := r.publish(ctx, &m, root); err != nil {
-		return ctrl.Result{}, err
+	if err == nil {
+		err = r.compare(ctx, &m, root)
+	}
+	if err == nil {
+		err = ends(root, r.Now())
+	}
+	return ctrl.Result{RequeueAfter: recheck}, r.tell(ctx, &m, root, err)
+}
+
+// certify gives a mesh all that hangs on its root.
+func (r *Reconciler) certify(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
+	if err := r.publish(ctx, m, root); err != nil {
+		return err
 	}
 	var revisions operatorv1alpha1.MeshRevisionList
 	if err := r.Client.List(ctx, &revisions, client.MatchingLabels{operatorv1alpha1.LabelMesh: m.Name}); err != nil {
-		return ctrl.Result{}, fmt.Errorf("listing the revisions of Mesh %s: %w", m.Name, err)
+		return fmt.Errorf("listing the revisions of Mesh %s: %w", m.Name, err)
 	}
 	for i := range revisions.Items {
 		if !revisions.Items[i].DeletionTimestamp.IsZero() {
 			continue
 		}
 		if err := r.revision(ctx, &revisions.Items[i], root); err != nil {
-			return ctrl.Result{}, err
+			return err
 		}
 	}
-	return ctrl.Result{RequeueAfter: recheck}, nil
+	return nil
 }
 
 // wanted reports whether the Mesh may have a root: it is followed, and its
@@ -115,7 +128,7 @@ func (r *Reconciler) wanted(ctx context.Context, m *operatorv1alpha1.Mesh) (bool
 // operator's namespace.
 func RootSecret(mesh string) string { return "osm-root-" + mesh }
 
-// root returns the root of a mesh, and makes it if there is none. A Secret that is
+// root returns the root of a mesh, and makes it, or takes what was brought, if there is none. A Secret that is
 // there but cannot be read as a root is never replaced: every workload's trust
 // hangs on it.
 func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*builtin.Authority, error) {
@@ -132,6 +145,13 @@ func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*built
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
+	if named, brought := broughtSecret(m, r.Namespace); brought {
+		root, err := r.adopt(ctx, m, named)
+		if err != nil {
+			return nil, err
+		}
+		return root, r.store(ctx, m, key, root, "RootAdopted", "the root of trust was taken from Secret "+named.String())
+	}
 	if m.Status.Version != "" {
 		// The mesh has run: a new root would cut every workload off from the others
 		// until all are restarted, so that it is said.
@@ -142,21 +162,26 @@ func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*built
 	if err != nil {
 		return nil, err
 	}
+	return root, r.store(ctx, m, key, root, "RootCreated", "a root of trust was made")
+}
+
+// store keeps a root that the mesh has from now on.
+func (r *Reconciler) store(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, root *builtin.Authority, reason, message string) error {
 	keyPEM, err := root.KeyPEM()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Create, not apply: of two operators only one makes the root.
-	secret = corev1.Secret{
+	secret := corev1.Secret{
 		ObjectMeta: rootMeta(m, key), Type: corev1.SecretTypeTLS,
 		Data: map[string][]byte{corev1.TLSCertKey: root.ChainPEM(), corev1.TLSPrivateKeyKey: keyPEM},
 	}
 	if err := r.Client.Create(ctx, &secret); err != nil {
-		return nil, fmt.Errorf("writing Secret %s: %w", key, err)
+		return fmt.Errorf("writing Secret %s: %w", key, err)
 	}
-	logf.FromContext(ctx).Info("Made root of trust", "notAfter", root.Certificate().NotAfter)
-	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, "RootCreated", "Trust", "a root of trust was made, good until %s", root.Certificate().NotAfter.Format(time.DateOnly))
-	return root, nil
+	logf.FromContext(ctx).Info("Stored root of trust", "reason", reason, "notAfter", root.Certificate().NotAfter)
+	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, reason, "Trust", "%s, good until %s", message, root.Certificate().NotAfter.Format(time.DateOnly))
+	return nil
 }
 
 // keep puts back the labels and the owner of the root's Secret.

@@ -25,6 +25,8 @@ type MeshFacts struct {
 	Revision []metav1.Condition
 	// RevisionSeen says that the MeshRevision's status speaks of its newest spec.
 	RevisionSeen bool
+	// Authority is what was told of the certificate authority; nil if nothing was.
+	Authority *metav1.Condition
 	// Upgrade is the upgrade that is under way or failed; nil if there is none.
 	Upgrade *operatorv1alpha1.UpgradeStatus
 	// Paused says that nothing is written for the Mesh.
@@ -37,7 +39,23 @@ type MeshFacts struct {
 }
 
 // Mesh returns the conditions of a Mesh.
-func Mesh(f MeshFacts) []metav1.Condition {
+func Mesh(f MeshFacts) []metav1.Condition { return certifying(f, followed(f)) }
+
+// certifying has a certificate authority that needs a person show where one looks first,
+// unless something else does.
+func certifying(f MeshFacts, conditions []metav1.Condition) []metav1.Condition {
+	if f.Authority == nil || f.Authority.Status != metav1.ConditionFalse {
+		return conditions
+	}
+	for i, c := range conditions {
+		if c.Type == operatorv1alpha1.ConditionDegraded && c.Status != metav1.ConditionTrue {
+			conditions[i] = condition(c.Type, metav1.ConditionTrue, f.Authority.Reason, f.Authority.Message, f.Generation)
+		}
+	}
+	return conditions
+}
+
+func followed(f MeshFacts) []metav1.Condition {
 	if f.Deleting {
 		return deleting(f)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
@@ -155,5 +156,30 @@ func TestCounts(t *testing.T) {
 	got := status.Proxies{Pods: 4, Connected: 9}.Counts()
 	if got.Pods == nil || *got.Pods != 4 || got.Connected != nil {
 		t.Errorf("Counts of unknown facts: %+v, want the pods alone", got)
+	}
+}
+
+// TestAuthorityShowsInDegraded has a certificate authority in need show where one looks
+// first, and hide nothing that is there already.
+func TestAuthorityShowsInDegraded(t *testing.T) {
+	authority := func(s metav1.ConditionStatus) *metav1.Condition {
+		return &metav1.Condition{Type: operatorv1alpha1.ConditionAuthorityReady, Status: s, Reason: operatorv1alpha1.ReasonAuthorityInvalid, Message: "no key"}
+	}
+	problem := &status.Problem{Reason: operatorv1alpha1.ReasonUnknownVersion, Err: errors.New("no such version")}
+	for name, tc := range map[string]struct {
+		facts status.MeshFacts
+		want  string
+	}{
+		"nothing is told":    {facts: status.MeshFacts{}, want: operatorv1alpha1.ReasonHealthy},
+		"it is ready":        {facts: status.MeshFacts{Authority: authority(metav1.ConditionTrue)}, want: operatorv1alpha1.ReasonHealthy},
+		"it is not":          {facts: status.MeshFacts{Authority: authority(metav1.ConditionFalse)}, want: operatorv1alpha1.ReasonAuthorityInvalid},
+		"more is the matter": {facts: status.MeshFacts{Authority: authority(metav1.ConditionFalse), Problem: problem}, want: operatorv1alpha1.ReasonUnknownVersion},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := meta.FindStatusCondition(status.Mesh(tc.facts), operatorv1alpha1.ConditionDegraded)
+			if c == nil || c.Reason != tc.want || (c.Status == metav1.ConditionTrue) != (tc.want != operatorv1alpha1.ReasonHealthy) {
+				t.Errorf("Degraded is %+v, want %s", c, tc.want)
+			}
+		})
 	}
 }

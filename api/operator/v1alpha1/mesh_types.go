@@ -144,6 +144,27 @@ type BuiltInAuthority struct {
 	// +optional
 	// +kubebuilder:validation:Enum=ECDSAP256;ECDSAP384;RSA3072;RSA4096
 	KeyType string `json:"keyType,omitempty"`
+	// secret names what is brought instead of made: an existing root, or an intermediate
+	// with what leads to its root, and the key. It is read until the mesh has its root; a
+	// Secret that changes later is told and not followed.
+	// +optional
+	Secret *AuthoritySecret `json:"secret,omitempty"`
+}
+
+// AuthoritySecret names a Secret with the certificate and the key of an authority, as
+// tls.crt and tls.key, or as ca.crt and private.key.
+type AuthoritySecret struct {
+	// name is the name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// namespace is the operator's, or the mesh's; the operator's when absent. The
+	// operator reads Secrets in no other.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // ControlPlane sizes the control plane.
@@ -195,7 +216,7 @@ type MeshStatus struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Progressing and Degraded.
+	// conditions are Ready, Progressing, Degraded and CertificateAuthorityReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -265,6 +286,9 @@ const (
 	ConditionProgressing = "Progressing"
 	// ConditionDegraded is True when something needs a person.
 	ConditionDegraded = "Degraded"
+	// ConditionAuthorityReady is True when the certificate authority of a Mesh is as its
+	// spec says, and signs. What was signed before is not touched by its being False.
+	ConditionAuthorityReady = "CertificateAuthorityReady"
 )
 
 // Reasons of the conditions of Mesh and MeshRevision, set by the operator.
@@ -294,6 +318,18 @@ const (
 	ReasonForeignObject = "ForeignObject"
 	// ReasonApplyFailed says that an object could not be written.
 	ReasonApplyFailed = "ApplyFailed"
+	// ReasonAuthorityReady says that the certificate authority is as the spec says.
+	ReasonAuthorityReady = "AuthorityReady"
+	// ReasonAuthorityInvalid says that the authority that was brought cannot be used.
+	ReasonAuthorityInvalid = "AuthorityInvalid"
+	// ReasonAuthorityUnreadable says that the Secret of the authority that was brought is
+	// not there, or may not be read.
+	ReasonAuthorityUnreadable = "AuthorityUnreadable"
+	// ReasonAuthorityExpiring says that the root of the mesh ends soon.
+	ReasonAuthorityExpiring = "AuthorityExpiring"
+	// ReasonRootChangeNotFollowed says that the spec asks for another root than the one
+	// that workloads trust, which goes on.
+	ReasonRootChangeNotFollowed = "RootChangeNotFollowed"
 	// ReasonTrustUnavailable says that the root of trust cannot be read or made.
 	ReasonTrustUnavailable = "TrustUnavailable"
 	// ReasonProxiesRejecting says that sidecars rejected configuration.

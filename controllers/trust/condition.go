@@ -1,0 +1,107 @@
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
+)
+
+const (
+	// expiring is how long before its end a root is told of: half a year, since others
+	// than the mesh's may have to be asked.
+	expiring = 180 * 24 * time.Hour
+	// maxMessage is what a condition holds.
+	maxMessage = 1024
+)
+
+// problem is what somebody has to do something about; what runs is not touched by it.
+type problem struct {
+	reason string
+	err    error
+}
+
+// Error implements error.
+func (p *problem) Error() string { return p.err.Error() }
+
+// Unwrap returns the cause.
+func (p *problem) Unwrap() error { return p.err }
+
+func unreadable(format string, args ...any) error {
+	return &problem{reason: operatorv1alpha1.ReasonAuthorityUnreadable, err: fmt.Errorf(format, args...)}
+}
+
+func notFollowed(format string, args ...any) error {
+	return &problem{reason: operatorv1alpha1.ReasonRootChangeNotFollowed, err: fmt.Errorf(format, args...)}
+}
+
+// ends says that a root is good for less time than it takes to plan another.
+func ends(root *builtin.Authority, now time.Time) error {
+	end := root.Certificate().NotAfter
+	if end.Sub(now) > expiring {
+		return nil
+	}
+	return &problem{reason: operatorv1alpha1.ReasonAuthorityExpiring, err: fmt.Errorf(
+		"the root of the mesh, %s, ends in %d days, and with it every certificate", describe(root.Certificate()), max(0, int(end.Sub(now).Hours()/24)))}
+}
+
+// tell writes what is wrong with the authority of a Mesh, or that nothing is. It returns
+// what is to be tried again at once: a problem waits for somebody.
+func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority, err error) error {
+	next := metav1.Condition{
+		Type: operatorv1alpha1.ConditionAuthorityReady, Status: metav1.ConditionTrue, ObservedGeneration: m.Generation,
+		Reason: operatorv1alpha1.ReasonAuthorityReady,
+	}
+	p, expected := errors.AsType[*problem](err)
+	switch {
+	case expected:
+		next.Status, next.Reason, next.Message = metav1.ConditionFalse, p.reason, err.Error()
+	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		return err // the next look sees what happened
+	case err != nil:
+		next.Status, next.Reason, next.Message = metav1.ConditionFalse, operatorv1alpha1.ReasonTrustUnavailable, err.Error()
+	default:
+		next.Message = "workloads trust " + describe(root.Certificate())
+	}
+	if len(next.Message) > maxMessage {
+		next.Message = next.Message[:maxMessage]
+	}
+	if expected {
+		err = nil
+	}
+	return errors.Join(err, r.write(ctx, m, next))
+}
+
+// write patches the one condition that is this controller's, if it differs.
+func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next metav1.Condition) error {
+	before := m.DeepCopy()
+	if !meta.SetStatusCondition(&m.Status.Conditions, next) {
+		return nil
+	}
+	// The list is written as a whole: not over what the mesh controller wrote meanwhile.
+	err := r.Client.Status().Patch(ctx, m, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if apierrors.IsConflict(err) {
+		return nil // what was written wakes this controller
+	}
+	if err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("writing the status of Mesh %s: %w", m.Name, err))
+	}
+	old := meta.FindStatusCondition(before.Status.Conditions, next.Type)
+	if old == nil || old.Status != next.Status || old.Reason != next.Reason {
+		kind := corev1.EventTypeNormal
+		if next.Status != metav1.ConditionTrue {
+			kind = corev1.EventTypeWarning
+		}
+		r.Recorder.Eventf(m, nil, kind, next.Reason, "Trust", "%s", next.Message)
+	}
+	return nil
+}
