@@ -15,7 +15,7 @@ type Metrics struct {
 	events, admissions, codes, failures, audits *prometheus.CounterVec
 	broadcasts, classes                         prometheus.Counter
 	namespaces                                  prometheus.Gauge
-	features                                    *prometheus.GaugeVec
+	features, lastEvent                         *prometheus.GaugeVec
 	responses                                   *prometheus.CounterVec
 	responseTime                                *prometheus.HistogramVec
 }
@@ -56,7 +56,10 @@ func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, 
 		}),
 		namespaces: prometheus.NewGauge(prometheus.GaugeOpts{Name: "osm_resource_namespace_count", Help: "Namespaces of the mesh."}),
 		features:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "osm_feature_flag_enabled", Help: "Features that are switched on (1) or off (0)."}, []string{"feature_flag"}),
-		responses:  counter("osm_http_response_total", "Answers of the HTTP server.", "code", "method", "path"),
+		lastEvent: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "osm_k8s_api_last_event_timestamp_seconds", Help: "When the last event of the API server came, by kind, in seconds since 1970.",
+		}, []string{"type"}),
+		responses: counter("osm_http_response_total", "Answers of the HTTP server.", "code", "method", "path"),
 		responseTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "osm_http_response_duration", Help: "Seconds that answers of the HTTP server took.", Buckets: prometheus.DefBuckets,
 		}, []string{"code", "method", "path"}),
@@ -70,15 +73,16 @@ func NewMetrics(r prometheus.Registerer, build Build, gauges Gauges) (*Metrics, 
 	away := gauge("osm_k8s_api_unreachable_seconds", "For how long the API server has not answered; 0 while it does.", func() float64 { return gauges.Away().Seconds() })
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.events, m.admissions, m.codes, m.failures, m.audits, m.broadcasts, m.classes, m.namespaces, m.features, m.responses, m.responseTime, version, waiting, away,
+		m.events, m.admissions, m.codes, m.failures, m.audits, m.broadcasts, m.classes, m.namespaces, m.features, m.lastEvent, m.responses, m.responseTime, version, waiting, away,
 	} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)
 }
 
-// Event counts an event of the cluster.
+// Event counts an event of the cluster, which came now.
 func (m *Metrics) Event(kind, what, namespace string) {
+	m.lastEvent.WithLabelValues(kind).SetToCurrentTime()
 	m.events.WithLabelValues(kind+"-"+what, namespace).Inc()
 }
 

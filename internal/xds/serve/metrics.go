@@ -20,6 +20,7 @@ type metrics struct {
 type kindMetrics struct {
 	requests, sent, unsent, nacks prometheus.Counter
 	acked, nacked                 prometheus.Observer
+	last                          prometheus.Gauge
 }
 
 // answered notes how long a change took from its arrival until the proxy's answer.
@@ -50,6 +51,9 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.001, .01, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 90},
 		}, []string{"resource_type", "success"})
 	)
+	last := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "osm_proxy_last_response_timestamp_seconds", Help: "When the last response was handed to the network, by type of resource, in seconds since 1970.",
+	}, []string{"type"})
 	m := &metrics{
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "osm_proxy_connect_count", Help: "Proxies that are connected.",
@@ -64,10 +68,11 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			requests: requests.WithLabelValues(k.String()), sent: sent.WithLabelValues(k.String()),
 			unsent: unsent.WithLabelValues(k.String()), nacks: nacks.WithLabelValues(k.String()),
 			acked: took.WithLabelValues(k.String(), "true"), nacked: took.WithLabelValues(k.String(), "false"),
+			last: last.WithLabelValues(k.String()),
 		}
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.connected, m.reconnects, m.tooMany, m.unwelcome, requests, sent, unsent, nacks, took} {
+	for _, c := range []prometheus.Collector{m.connected, m.reconnects, m.tooMany, m.unwelcome, requests, sent, unsent, nacks, took, last} {
 		errs = append(errs, registerer.Register(c))
 	}
 	return m, errors.Join(errs...)

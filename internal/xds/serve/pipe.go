@@ -31,12 +31,14 @@ func (p *pipe) Send(response *discoveryv3.DeltaDiscoveryResponse) error {
 	}
 	stuck := time.AfterFunc(p.stream.limits.Stuck, func() { p.end(errStuck) })
 	defer stuck.Stop()
-	err := p.wire.Send(response)
+	err := p.wire.SendMsg(&packet{response: response, resources: p.stream.outgoing})
+	p.stream.outgoing = nil
 	if k, ok := kindOf(response.GetTypeUrl()); ok {
 		if err != nil {
 			p.stream.metrics.of[k].unsent.Inc()
 		} else {
 			p.stream.metrics.of[k].sent.Inc()
+			p.stream.metrics.of[k].last.SetToCurrentTime()
 		}
 	}
 	return err

@@ -8,7 +8,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 )
@@ -53,7 +52,7 @@ func (*reply) GetContext() context.Context { return context.Background() }
 func (s *stream) compose(k kind, overdue bool) *discoveryv3.DeltaDiscoveryResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skip = nil
+	s.skip, s.outgoing = nil, nil
 	b := &s.subs[k]
 	b.queued = false
 	response := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.url()}
@@ -146,9 +145,7 @@ func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.Delta
 		return 0
 	}
 	v := versionOf(r.Version)
-	response.Resources = append(response.Resources, &discoveryv3.Resource{
-		Name: r.Name, Version: r.Version, Resource: &anypb.Any{TypeUrl: r.TypeURL, Value: r.Body},
-	})
+	s.outgoing = append(s.outgoing, r)
 	f.sent = append(f.sent, sent{name: r.Name, before: had, after: v})
 	b.set(r.Name, v)
 	if k == clusters {

@@ -94,7 +94,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{options: o, metrics: m, log: logr.Discard(), sessions: map[string][]*session{}}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(newHandshakes(o.Credentials)),
-		grpc.StreamInterceptor(s.recovering),
+		grpc.StreamInterceptor(s.recovering), grpc.ForceServerCodecV2(newCodec()),
 		grpc.ConnectionTimeout(10*time.Second),
 		// A proxy has one stream; a few more are for those that end.
 		grpc.MaxConcurrentStreams(8),

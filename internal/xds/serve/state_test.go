@@ -200,4 +200,7 @@ func TestMetrics(t *testing.T) {
 	} {
 		wait(t, name+" is right", func() bool { return h.metric(t, name, "") == want })
 	}
+	if got := h.metric(t, "osm_proxy_last_response_timestamp_seconds", "CDS"); time.Since(time.Unix(int64(got), 0)) > time.Hour {
+		t.Errorf("the last response was at %f", got)
+	}
 }

@@ -34,10 +34,12 @@ type stream struct {
 	changed atomic.Uint64
 
 	// The loop alone uses these: whether the first request was accepted, a response
-	// that is not worth sending, and what was asked for that is not served.
-	greeted bool
-	skip    *discoveryv3.DeltaDiscoveryResponse
-	foreign foreign
+	// that is not worth sending, the resources of the response that is about to be sent,
+	// and what was asked for that is not served.
+	greeted  bool
+	skip     *discoveryv3.DeltaDiscoveryResponse
+	outgoing []*resource.Resource
+	foreign  foreign
 
 	mu sync.Mutex
 	// Protected by mu, which is never held while something is sent or waited for.
