@@ -3,7 +3,7 @@
 #
 # Variables: KUBECONFIG   use this cluster instead of a local one
 #            OSM_CLUSTER  name of the local cluster (osm)
-#            ARGS         more flags for go test, such as ARGS='-run TestDrain -v'
+#            ARGS         more flags for go test or the fleet, such as ARGS='-run TestDrain -v'
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -76,8 +76,16 @@ test-e2e-tokens: ## The main ones on a local cluster without pod certificates
 	hack/test.sh e2e-tokens $(ARGS)
 
 .PHONY: bench
-bench: ## Benchmarks, into dist/bench.txt
+bench: ## What a mesh costs the control plane, measured with a fleet of proxies; prints one table
 	hack/test.sh bench $(ARGS)
+
+.PHONY: bench-large
+bench-large: ## The same with 10,000 proxies and 1,000 services
+	hack/test.sh bench-large $(ARGS)
+
+.PHONY: bench-code
+bench-code: ## Benchmarks of packages, into dist/bench.txt
+	hack/test.sh bench-code $(ARGS)
 
 ##@ Cluster
 

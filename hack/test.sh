@@ -2,7 +2,7 @@
 # Runs the tests. What a kind of test needs is made first; where it cannot be made the
 # run fails, and a test that is skipped for want of it fails the run.
 #
-# Usage: test.sh unit|race|apiserver|cluster|e2e|e2e-tokens|bench [go test flags...]
+# Usage: test.sh unit|race|apiserver|cluster|e2e|e2e-tokens|bench|bench-large|bench-code [flags...]
 set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -125,17 +125,30 @@ e2e_tokens() (
     "$@" ./test/e2e | report e2e-tokens ''
 )
 
+# bench measures what a mesh costs its control plane, with a fleet of fake proxies.
 bench() {
+  use_apiserver
+  mkdir -p dist
+  go run ./test/bench/fleet "$@" | tee dist/fleet.md
+}
+
+bench_large() {
+  use_apiserver
+  mkdir -p dist
+  go run ./test/bench/fleet -large "$@" | tee dist/fleet-large.md
+}
+
+bench_code() {
   use_envoy
   mkdir -p dist
   say "benchmarks"
-  go test -run '^$' -bench . -benchmem "$@" ./internal/... ./test/bench/... | tee dist/bench.txt
+  go test -run '^$' -bench . -benchmem "$@" ./internal/... | tee dist/bench.txt
 }
 
 kind=${1:-unit}
 shift || true
 case $kind in
-  unit | race | apiserver | cluster | e2e | e2e-tokens | bench)
+  unit | race | apiserver | cluster | e2e | e2e-tokens | bench | bench-large | bench-code)
     build_reporter
     "${kind//-/_}" "$@"
     ;;

@@ -31,15 +31,7 @@ func Start(tb testing.TB, options ...Option) *rest.Config {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		tb.Skip("KUBEBUILDER_ASSETS is not set")
 	}
-	env := &envtest.Environment{
-		CRDDirectoryPaths:        []string{filepath.Join(root(), "config", "crd", "bases")},
-		ErrorIfCRDPathMissing:    true,
-		ControlPlaneStartTimeout: 2 * time.Minute,
-		ControlPlaneStopTimeout:  time.Minute,
-	}
-	for _, option := range options {
-		option(env)
-	}
+	env := Environment(options...)
 	config, err := env.Start()
 	if err != nil {
 		tb.Fatalf("starting an API server: %v", err)
@@ -51,6 +43,20 @@ func Start(tb testing.TB, options ...Option) *rest.Config {
 	})
 	config.QPS, config.Burst = 200, 400
 	return config
+}
+
+// Environment describes the server, for programs that start it themselves.
+func Environment(options ...Option) *envtest.Environment {
+	env := &envtest.Environment{
+		CRDDirectoryPaths:        []string{filepath.Join(root(), "config", "crd", "bases")},
+		ErrorIfCRDPathMissing:    true,
+		ControlPlaneStartTimeout: 2 * time.Minute,
+		ControlPlaneStopTimeout:  time.Minute,
+	}
+	for _, option := range options {
+		option(env)
+	}
+	return env
 }
 
 // root is the top folder of the repository.
