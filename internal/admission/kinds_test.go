@@ -63,6 +63,11 @@ func TestTheAPIServerRefusesWhatMeansNothing(t *testing.T) {
 		"a rate of a day":                {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: day}}}}", "Unsupported value"},
 		"a status that no proxy knows":   {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: hour, responseStatusCode: 430}}}}", "Unsupported value"},
 		"a header of the protocol's own": {upstreamTrafficSetting + "{" + host + ", rateLimit: {local: {http: {requests: 1, unit: hour, responseHeadersToAdd: [{name: ':status', value: a}]}}}}", "responseHeadersToAdd[0].name"},
+		"a pod is asked":                 {object: upstreamTrafficSetting + "{" + host + ", healthCheck: {interval: 1s, timeout: 500ms, unhealthyThreshold: 1, healthyThreshold: 100}}"},
+		"a pod is not asked":             {object: upstreamTrafficSetting + "{" + host + ", healthCheck: {mode: Disabled}}"},
+		"not asked, but often":           {upstreamTrafficSetting + "{" + host + ", healthCheck: {mode: Disabled, interval: 1s}}", "where mode is Disabled nothing else has a meaning"},
+		"asked somehow":                  {upstreamTrafficSetting + "{" + host + ", healthCheck: {mode: Sometimes}}", "Unsupported value"},
+		"healthy after no answer":        {upstreamTrafficSetting + "{" + host + ", healthCheck: {healthyThreshold: 0}}", "greater than or equal to 1"},
 		"a route without path":           {upstreamTrafficSetting + "{" + host + ", httpRoutes: [{rateLimit: {local: {requests: 1, unit: hour}}}]}", "a route needs a path"},
 		"limits of a server": {object: upstreamTrafficSetting + "{" + host + `, rateLimit: {global: {
   tcp: {rateLimitService: {host: limits.example, port: 8081}, domain: a, descriptors: [{entries: [{key: a, value: b}]}], timeout: 20ms, failOpen: false},

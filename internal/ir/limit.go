@@ -17,6 +17,8 @@ type Upstream struct {
 	Limits *Limits
 	// Outliers are not called for a while; nil is that all are.
 	Outliers *Outliers
+	// HealthCheck asks endpoints in the mesh whether they listen; nil is not to ask.
+	HealthCheck *HealthCheck
 	// Balance says which endpoint is called; nil is of two the one with fewer requests.
 	Balance *Balance
 }
@@ -30,6 +32,14 @@ type Outliers struct {
 	Interval, Ejection time.Duration
 	// MostPercent of the endpoints may be outliers.
 	MostPercent uint32
+}
+
+// HealthCheck asks the sidecar of an endpoint whether the application listens.
+type HealthCheck struct {
+	// Interval is how often, Timeout how long the answer may take.
+	Interval, Timeout time.Duration
+	// Unhealthy answers in a row keep from an endpoint, Healthy ones bring back to it.
+	Unhealthy, Healthy uint32
 }
 
 // BalanceKind says by what an endpoint is chosen.

@@ -101,6 +101,9 @@ type InboundPort struct {
 	// Apart are services behind the port for which other bounds hold. Their routes are
 	// like Routes, but for what bounds them.
 	Apart []InboundService
+	// Watched is how often it is looked whether the application listens, for callers that
+	// ask; 0 is that it is said to.
+	Watched time.Duration
 	// Ingress are gateways outside the mesh that may send requests to the port, one in
 	// clear and one by TLS at most.
 	Ingress []Ingress

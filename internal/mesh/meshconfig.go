@@ -42,6 +42,7 @@ func SettingsFrom(defaults Settings, spec configv1alpha2.MeshConfigSpec) (settin
 		set(&s.EgressPolicy, f.EnableEgressPolicy)
 		set(&s.IngressPolicy, f.EnableIngressBackendPolicy)
 		set(&s.RetryPolicy, f.EnableRetryPolicy)
+		set(&s.HealthChecks, f.EnableEnvoyActiveHealthChecks)
 	}
 	r.ineffective(spec)
 	return s, r.problems
@@ -172,7 +173,6 @@ func (r *reader) ineffective(spec configv1alpha2.MeshConfigSpec) {
 		{"enableSnapshotCacheMode", f.EnableSnapshotCacheMode},
 		{"enableAsyncProxyServiceMapping", f.EnableAsyncProxyServiceMapping},
 		{"enableMeshRootCertificate", f.EnableMeshRootCertificate},
-		{"enableEnvoyActiveHealthChecks", f.EnableEnvoyActiveHealthChecks},
 	} {
 		if on(flag.set) {
 			r.problem("featureFlags.%s has no effect", flag.name)

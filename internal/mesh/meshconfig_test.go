@@ -31,10 +31,10 @@ func TestSettingsFrom(t *testing.T) {
 		},
 		"features are switched": {
 			spec: configv1alpha2.MeshConfigSpec{FeatureFlags: &configv1alpha2.FeatureFlags{
-				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(true), EnableWASMStats: new(false),
+				EnableEgressPolicy: new(false), EnableIngressBackendPolicy: new(false), EnableRetryPolicy: new(true), EnableWASMStats: new(false), EnableEnvoyActiveHealthChecks: new(true),
 			}},
 			want: func(s *mesh.Settings) {
-				s.EgressPolicy, s.IngressPolicy, s.RetryPolicy, s.RequestMetrics = false, false, true, false
+				s.EgressPolicy, s.IngressPolicy, s.RetryPolicy, s.RequestMetrics, s.HealthChecks = false, false, true, false, true
 			},
 		},
 		"external authorization":                         {spec: configv1alpha2.MeshConfigSpec{Traffic: authz("3s", 9191)}, want: func(s *mesh.Settings) { s.ExternalAuthorization = opa(3*time.Second, 9191) }},

@@ -23,6 +23,8 @@ type Settings struct {
 	Tracing *Tracing
 	// RequestMetrics counts the requests that applications send, by who calls whom.
 	RequestMetrics bool
+	// HealthChecks has callers ask the endpoints of all services whether they listen.
+	HealthChecks bool
 	// EgressPolicy, IngressPolicy and RetryPolicy say whether objects of these kinds are followed.
 	EgressPolicy, IngressPolicy, RetryPolicy bool
 	// LeafLifetime is the lifetime of a workload's certificate.

@@ -57,6 +57,7 @@ type classes struct {
 type mode struct {
 	trustDomain             identity.TrustDomain
 	permissive, passthrough bool
+	healthChecks            bool
 }
 
 // callables are the Services that can be called, in order; headless says that one of

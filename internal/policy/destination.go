@@ -282,6 +282,8 @@ func (c *classes) endpoints(key clusterKey) *ir.Cluster {
 	}
 	p, _ := s.Port(key.port)
 	enforced := !c.mode.Get().permissive
+	upstream := c.upstream(key.service).bounds.Upstream
+	upstream.HealthCheck = c.healthCheck(key.service)
 	return &ir.Cluster{
 		Name: clusterName(s, p, key),
 		Endpoints: []ir.EndpointSet{{
@@ -296,7 +298,7 @@ func (c *classes) endpoints(key clusterKey) *ir.Cluster {
 		Plaintext:           !enforced,
 		OriginalDestination: key.dialled,
 		Protocol:            key.protocol,
-		Upstream:            c.upstream(key.service).bounds.Upstream,
+		Upstream:            upstream,
 	}
 }
 

@@ -182,6 +182,7 @@ func (c *Compiler) boundEgress(e *egressObject, setting string) {
 	u.egress = true
 	if u.bounds != (limits{}) {
 		e.upstream = ir.EgressUpstream{Name: key.String(), Request: u.bounds.request, Silence: u.bounds.silence, Upstream: u.bounds.Upstream}
+		e.upstream.HealthCheck = nil // nobody there would answer
 	}
 }
 

@@ -50,6 +50,7 @@ func (c *classes) inbound(id string) []ir.InboundPort {
 	for _, number := range slices.Sorted(maps.Keys(ports)) {
 		port := ports[number]
 		c.bound(&port, services[number], routes)
+		port.Watched = c.watched(services[number])
 		port.Ingress = gateways(gates[number])
 		out = append(out, port)
 	}

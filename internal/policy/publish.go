@@ -27,7 +27,7 @@ func (c *Compiler) publish() {
 	to.graph.Advance()
 	to.all.Replace(m.Classes)
 	to.shared.Set(sharedOf(m.Settings, m.TrustBundle))
-	to.mode.Set(mode{trustDomain: m.Settings.TrustDomain, permissive: m.Settings.Permissive, passthrough: m.Settings.Egress})
+	to.mode.Set(mode{trustDomain: m.Settings.TrustDomain, permissive: m.Settings.Permissive, passthrough: m.Settings.Egress, healthChecks: m.Settings.HealthChecks})
 	to.services.Replace(m.Services)
 	to.accounts.Replace(m.ServiceAccounts)
 	if !same(c.before.services, m.Services) || !same(c.before.accounts, m.ServiceAccounts) {

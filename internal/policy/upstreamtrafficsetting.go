@@ -31,6 +31,8 @@ type setting struct {
 // limits are how callers call a Service.
 type limits struct {
 	ir.Upstream
+	// unchecked says that endpoints are not asked whether they listen, whatever holds for all.
+	unchecked bool
 	// request bounds a request of HTTP, silence ends a connection of bytes.
 	request, silence time.Duration
 }
@@ -46,6 +48,7 @@ func (c *Compiler) compileSettings() {
 		s.readHost()
 		s.readConnectionSettings()
 		s.readOutliers()
+		s.readHealthCheck()
 		s.readBalance()
 		s.readRates()
 		if !s.hosts {
@@ -161,6 +164,9 @@ func (c *Compiler) settingReports() []ObjectReport {
 	var out []ObjectReport
 	for _, s := range c.settings {
 		r := s.remarks
+		if s.egress && !s.hosts && s.Spec.HealthCheck != nil {
+			r.partly(ReasonNoEffect, "", "sidecars are asked whether applications listen, and there is none outside the mesh: healthCheck has no effect")
+		}
 		switch {
 		case s.egress && (s.Spec.RateLimit != nil || len(s.Spec.HTTPRoutes) > 0) && !s.hosts:
 			r.partly(ReasonNoEffect, "", "rates are limited at the callee, which is outside the mesh: rateLimit and httpRoutes have no effect")

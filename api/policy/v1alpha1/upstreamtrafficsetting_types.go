@@ -43,6 +43,10 @@ type UpstreamTrafficSettingSpec struct {
 	// from them when absent.
 	// +optional
 	OutlierDetection *OutlierDetectionSpec `json:"outlierDetection,omitempty"`
+	// healthCheck has callers ask pods whether they listen; featureFlags of the MeshConfig
+	// decide when absent.
+	// +optional
+	HealthCheck *HealthCheckSpec `json:"healthCheck,omitempty"`
 	// loadBalancing says which pod a caller chooses: of two the one with fewer requests
 	// when absent.
 	// +optional

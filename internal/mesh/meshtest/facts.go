@@ -22,6 +22,8 @@ type Facts struct {
 	Egress     bool `json:"egress,omitempty"`
 	// NoRetries switches objects of kind Retry off.
 	NoRetries bool `json:"noRetries,omitempty"`
+	// HealthChecks has callers ask all pods whether they listen.
+	HealthChecks bool `json:"healthChecks,omitempty"`
 	// Namespaces are those of the mesh besides those of Services and pods.
 	Namespaces []string  `json:"namespaces,omitempty"`
 	Services   []Service `json:"services,omitempty"`
@@ -72,6 +74,7 @@ type Pod struct {
 func (f *Facts) Model() *mesh.Model {
 	settings := mesh.DefaultSettings("osm", "osm-system", "cluster.local")
 	settings.Permissive, settings.Egress, settings.RetryPolicy = f.Permissive, f.Egress, !f.NoRetries
+	settings.HealthChecks = f.HealthChecks
 	m := &mesh.Model{
 		Settings:        settings,
 		Namespaces:      map[string]*mesh.Namespace{},

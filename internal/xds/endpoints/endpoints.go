@@ -231,6 +231,9 @@ func lbEndpoint(t target, metadata map[told]protoreflect.RawFields) (*endpointv3
 			Address: t.at.Addr().String(), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(t.at.Port())},
 		}}},
 	}
+	if !meshed(t.workload) {
+		endpoint.HealthCheckConfig = unasked()
+	}
 	e := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: endpoint}}
 	if t.workload == nil {
 		return e, nil
@@ -248,6 +251,11 @@ func lbEndpoint(t target, metadata map[told]protoreflect.RawFields) (*endpointv3
 	// address as bytes.
 	e.ProtoReflect().SetUnknown(metadata[what])
 	return e, nil
+}
+
+// unasked is for what has no sidecar to ask about its health.
+func unasked() *endpointv3.Endpoint_HealthCheckConfig {
+	return &endpointv3.Endpoint_HealthCheckConfig{DisableActiveHealthCheck: true}
 }
 
 // passthroughEndpoint is the way to wherever a connection was made to.

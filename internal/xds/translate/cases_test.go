@@ -317,7 +317,14 @@ func upstreams() *ir.Proxy {
 	pets := servicePort("shop", "pets", 8080)
 	dialled := cluster(pets, ir.HTTP, account("shop", "pets"))
 	dialled.Upstream = ir.Upstream{Balance: &ir.Balance{Kind: ir.RoundRobin}, Outliers: &ir.Outliers{MostPercent: 100}}
-	p.Outbound = append(p.Outbound, d, headless(web(pets, dialled), "pets"))
+	fish := servicePort("shop", "fish", 8081)
+	swimming := cluster(fish, ir.TCP, account("shop", "pets"))
+	for _, asked := range []*ir.Cluster{c, dialled, swimming} {
+		asked.HealthCheck = &ir.HealthCheck{Interval: 10 * time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 1}
+	}
+	p.Inbound = []ir.InboundPort{inboundWeb(8080, "store", anyone(), ir.InboundRoute{Name: "all", Allow: anyone()})}
+	p.Inbound[0].Watched = 5 * time.Second
+	p.Outbound = append(p.Outbound, d, headless(web(pets, dialled), "pets"), headless(bytesTo(fish, swimming)))
 	outside := ir.EgressUpstream{
 		Name: "shop/outside", Request: 2 * time.Second, Silence: time.Minute,
 		Upstream: ir.Upstream{Idle: time.Second, Outliers: &ir.Outliers{}, Balance: &ir.Balance{Kind: ir.RoundRobin}},

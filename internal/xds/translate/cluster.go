@@ -60,6 +60,7 @@ func (p *parts) endpointCluster(m *maker, c *ir.Cluster, assignment string) *clu
 		ConnectTimeout:       durationpb.New(cmp.Or(c.ConnectTimeout, connectTimeout)),
 		CircuitBreakers:      circuitBreakers(c.Limits),
 		OutlierDetection:     outliers(c.Outliers),
+		HealthChecks:         healthChecks(c),
 		// Endpoints come and go as the control plane says; their health is no reason to
 		// keep one, and few healthy ones are no reason to call the others.
 		IgnoreHealthOnHostRemoval: true,
@@ -127,6 +128,7 @@ func (p *parts) localCluster(port ir.InboundPort, n string) *clusterv3.Cluster {
 	if port.Protocol == ir.HTTP || len(port.Ingress) > 0 {
 		c.TypedExtensionProtocolOptions = p.http
 	}
+	watchApplication(c, port.Watched)
 	return c
 }
 

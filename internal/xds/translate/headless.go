@@ -163,6 +163,10 @@ func everyEndpoint(key portKey, destinations []*ir.Destination) *ir.Cluster {
 				peers[p] = struct{}{}
 			}
 			all.Plaintext = all.Plaintext || c.Plaintext
+			if d.Protocol != ir.HTTP {
+				// Requests have clusters of their own; one way of asking holds for all bytes.
+				all.HealthCheck = oftener(all.HealthCheck, c.HealthCheck)
+			}
 			all.SNI = cmp.Or(all.SNI, c.SNI)
 		}
 	}

@@ -75,6 +75,7 @@ func (t *Translator) inbound(p *ir.Proxy, out *resource.Set) error {
 	listener := t.parts.inboundListener(m)
 	for _, port := range p.Inbound {
 		listener.FilterChains = append(listener.FilterChains, t.parts.inboundChains(m, port)...)
+		listener.FilterChains = append(listener.FilterChains, t.parts.healthChains(m, port)...)
 		for i := range port.Ingress {
 			listener.FilterChains = append(listener.FilterChains, t.parts.ingressChain(m, port, &port.Ingress[i]))
 			n := name.IngressRoute(port.Port, port.Ingress[i].TLS != nil)
