@@ -42,9 +42,7 @@ func (c *Compiler) compileSplits() {
 	older := mesh.Older[splitv1alpha4.TrafficSplitSpec, splitv1alpha4.TrafficSplitSpec]
 	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.TrafficSplits), older) {
 		var r remarks
-		// The root is named alone, or by a host name that begins with its name.
-		name, _, _ := strings.Cut(o.Spec.Service, ".")
-		root := mesh.Key{Namespace: o.Namespace, Name: name}
+		root := rootOf(o)
 		s := c.compileSplit(root, o, &r)
 		c.checkRoot(root, o, &r)
 		if first := c.splits.byRoot[root]; first != nil {
@@ -55,6 +53,12 @@ func (c *Compiler) compileSplits() {
 		}
 		c.reports = append(c.reports, r.report("TrafficSplit", o.Key, o.UID, o.Generation))
 	}
+}
+
+// rootOf returns the root: it is named alone, or by a host name that begins with its name.
+func rootOf(o *mesh.Object[splitv1alpha4.TrafficSplitSpec]) mesh.Key {
+	name, _, _ := strings.Cut(o.Spec.Service, ".")
+	return mesh.Key{Namespace: o.Namespace, Name: name}
 }
 
 // note remembers by which back ends a root may be reached.
