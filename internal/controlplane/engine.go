@@ -59,6 +59,7 @@ type Engine struct {
 
 	model    atomic.Pointer[mesh.Model]
 	compiled atomic.Bool
+	policies atomic.Pointer[string] // the state of those that all proxies are sent at the least
 	// background are what waits for proxies.
 	background sync.WaitGroup
 
@@ -71,6 +72,7 @@ type Engine struct {
 	layers      map[*resource.Layer]int // how many classes hold each
 	failing     map[string]string       // what went wrong with classes and load assignments, by name
 	assignments assignments
+	concerned   concerned
 }
 
 // class is what was made for a class of proxies.
@@ -113,6 +115,36 @@ func (e *Engine) Ready() error {
 		return errors.New("the mesh has not been compiled yet")
 	}
 	return nil
+}
+
+// Policies names the state of the policies that were compiled last, by now sent to all
+// proxies that they concern; empty before the first.
+func (e *Engine) Policies() string {
+	if s := e.policies.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+// Concerned returns the classes of proxies whose configuration policies are a part of, as
+// they were compiled last, the state of policies that it tells of, and for which classes
+// that could not be made, and why.
+func (e *Engine) Concerned() (classes map[policy.ObjectName][]string, state string, failing map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.compiler == nil {
+		return nil, "", nil
+	}
+	if e.concerned.of != e.compiler {
+		e.concerned = concerned{e.compiler, e.compiler.Dependents()}
+	}
+	return e.concerned.classes, e.Policies(), maps.Clone(e.failing)
+}
+
+// concerned are the classes that policies concern, of one Compiler.
+type concerned struct {
+	of      *policy.Compiler
+	classes map[policy.ObjectName][]string
 }
 
 // Wait returns when nothing waits for proxies any more; the contexts that were given
@@ -205,7 +237,9 @@ func (e *Engine) compile(ctx context.Context, m *mesh.Model) {
 	}, func(l *resource.Layer) bool { return e.layers[l] > 0 })
 	e.compiled.Store(true)
 	e.Recompiled(next.Compiled() - before)
-	e.Compiled(next.Report())
+	reports := next.Report()
+	e.policies.Store(new(policy.State(reports)))
+	e.Compiled(reports)
 }
 
 // forget lets go of a class that is no more; mu is held.

@@ -95,6 +95,9 @@ func ControlPlane(td TrustDomain, mesh, revision string) string {
 	return "spiffe://" + string(td) + "/mesh/" + mesh + "/control-plane/" + revision
 }
 
+// ControlPlanes is what the SPIFFE ids of all control planes of a mesh begin with.
+func ControlPlanes(td TrustDomain, mesh string) string { return ControlPlane(td, mesh, "") }
+
 // Operator returns the SPIFFE id of the operator of a mesh.
 func Operator(td TrustDomain, mesh string) string {
 	return "spiffe://" + string(td) + "/mesh/" + mesh + "/operator"

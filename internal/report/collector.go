@@ -44,8 +44,12 @@ type Facts struct {
 
 // Proxy is what is known of a connected proxy.
 type Proxy struct {
-	// Synced says that it acknowledged all that it was sent.
-	Synced bool
+	// Replica is what it is connected to, Class what it is sent there.
+	Replica, Class string
+	// Connected is when it connected.
+	Connected time.Time
+	// Synced says that it acknowledged all that it was sent, Settled all but endpoints.
+	Synced, Settled bool
 	// Rejected is what it rejected and has not taken since, empty if nothing.
 	Rejected string
 }
@@ -74,6 +78,8 @@ type reading struct {
 	heard   bool
 	proxies map[string]*reportpb.Proxy
 	waiting []*reportpb.Waiting
+	// policies is the state of policies that was told with it.
+	policies string
 }
 
 // NewCollector returns a Collector without replicas. changed is called when Facts may
@@ -155,7 +161,9 @@ func (c *Collector) Proxies() (map[string]Proxy, bool) {
 	latest, unread := c.latest()
 	out := make(map[string]Proxy, len(latest))
 	for uid, p := range latest {
-		proxy := Proxy{Synced: p.GetInSync()}
+		proxy := Proxy{
+			Replica: p.at, Class: p.GetClass(), Connected: p.GetConnectedSince().AsTime(), Synced: p.GetInSync(), Settled: p.GetSettled(),
+		}
 		if r := p.GetRejected(); r != nil {
 			proxy.Rejected = "rejected " + r.GetTypeUrl() + ": " + r.GetMessage()
 		}
@@ -164,19 +172,42 @@ func (c *Collector) Proxies() (map[string]Proxy, bool) {
 	return out, len(unread) == 0
 }
 
+// Policies returns the state of policies that each replica sends, by its name, and the
+// replicas that were not read.
+func (c *Collector) Policies() (states map[string]string, unread []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	states = map[string]string{}
+	for r, reading := range c.replicas {
+		if !reading.heard {
+			unread = append(unread, r.Name)
+			continue
+		}
+		states[r.Name] = reading.policies
+	}
+	slices.Sort(unread)
+	return states, unread
+}
+
+// seen is what a replica told of a proxy.
+type seen struct {
+	*reportpb.Proxy
+	at string
+}
+
 // latest returns what is known of each proxy, and the replicas that were not read; mu is
 // held. A proxy that two replicas tell of, as it changes from one to the other, is the
 // later connection.
-func (c *Collector) latest() (proxies map[string]*reportpb.Proxy, unread []string) {
-	proxies = map[string]*reportpb.Proxy{}
+func (c *Collector) latest() (proxies map[string]seen, unread []string) {
+	proxies = map[string]seen{}
 	for r, reading := range c.replicas {
 		if !reading.heard {
 			unread = append(unread, r.Name)
 			continue
 		}
 		for uid, p := range reading.proxies {
-			if old := proxies[uid]; old == nil || old.GetConnectedSince().AsTime().Before(p.GetConnectedSince().AsTime()) {
-				proxies[uid] = p
+			if old := proxies[uid]; old.Proxy == nil || old.GetConnectedSince().AsTime().Before(p.GetConnectedSince().AsTime()) {
+				proxies[uid] = seen{p, r.Name}
 			}
 		}
 	}
@@ -192,7 +223,7 @@ func (c *Collector) follow(ctx context.Context, r Replica, into *reading) {
 		started := time.Now()
 		err := c.read(ctx, r, into)
 		c.mu.Lock()
-		into.heard, into.proxies, into.waiting = false, nil, nil
+		into.heard, into.proxies, into.waiting, into.policies = false, nil, nil, ""
 		c.mu.Unlock()
 		if ctx.Err() != nil {
 			return
@@ -262,7 +293,7 @@ func (c *Collector) take(into *reading, batch *reportpb.Batch) bool {
 	if batch.GetMore() {
 		return false
 	}
-	first, same := !into.heard, sameWaiting(into.waiting, batch.GetWaiting())
-	into.heard, into.waiting = true, batch.GetWaiting()
+	first, same := !into.heard, sameWaiting(into.waiting, batch.GetWaiting()) && into.policies == batch.GetPolicies()
+	into.heard, into.waiting, into.policies = true, batch.GetWaiting(), batch.GetPolicies()
 	return first || !same || len(batch.GetUpserts()) > 0 || len(batch.GetRemoved()) > 0
 }

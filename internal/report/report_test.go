@@ -18,7 +18,10 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/report/reportpb"
 )
 
-const operator = "spiffe://cluster.local/mesh/osm/operator"
+const (
+	operator      = "spiffe://cluster.local/mesh/osm/operator"
+	controlPlanes = "spiffe://cluster.local/mesh/osm/control-plane/"
+)
 
 // replica is a running server with its store.
 type replica struct {
@@ -34,7 +37,7 @@ func start(t *testing.T, p *pki, name string) *replica {
 		t.Fatal(err)
 	}
 	store := report.NewStore()
-	server := (&report.Server{Store: store, Replica: name, Revision: "v1", Operator: operator}).NewGRPCServer(p.server(t))
+	server := (&report.Server{Store: store, Replica: name, Revision: "v1", Operator: operator, ControlPlanes: controlPlanes}).NewGRPCServer(p.server(t))
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Stop(); <-done })
@@ -210,7 +213,42 @@ func TestAReplicaThatFallsSilentIsUnknown(t *testing.T) {
 	until(t, c, changed, "it is asked again", func(f report.Facts) bool { return f.Known && f.Connected == 1 })
 }
 
-func TestOnlyTheOperatorMayRead(t *testing.T) {
+// TestTheStateOfPoliciesComesAfterTheProxies looks at what is told all the time: a state
+// never comes before the proxies of which it was known by then.
+func TestTheStateOfPoliciesComesAfterTheProxies(t *testing.T) {
+	p := newPKI(t)
+	a := start(t, p, "a")
+	c, changed := collect(t, p, controlPlanes+"v1")
+	c.SetReplicas([]report.Replica{a.Replica})
+	until(t, c, changed, "it is read", func(f report.Facts) bool { return f.Known })
+	const many = 1200 // more than a message holds
+	for turn := range 3 {
+		for i := range many {
+			a.store.Set(&reportpb.Proxy{PodUid: fmt.Sprint(i), Class: fmt.Sprint(turn), ConnectedSince: timestamppb.Now(), Settled: true})
+		}
+		a.store.SetPolicies(fmt.Sprint(turn))
+		until(t, c, changed, "the state is told", func(report.Facts) bool {
+			states, unread := c.Policies()
+			if len(unread) > 0 || states["a"] != fmt.Sprint(turn) {
+				return false
+			}
+			proxies, _ := c.Proxies()
+			for uid, proxy := range proxies {
+				if proxy.Class != fmt.Sprint(turn) || proxy.Replica != "a" || !proxy.Settled {
+					t.Fatalf("%s is %+v in state %d", uid, proxy, turn)
+				}
+			}
+			return len(proxies) == many
+		})
+	}
+	a.server.Stop()
+	until(t, c, changed, "it went", func(f report.Facts) bool { return !f.Known })
+	if states, unread := c.Policies(); len(states) > 0 || len(unread) != 1 {
+		t.Errorf("states are %v and unread %v, want a unread", states, unread)
+	}
+}
+
+func TestOnlyTheMeshMayRead(t *testing.T) {
 	p := newPKI(t)
 	r := start(t, p, "a")
 	cases := map[string]struct {
@@ -219,10 +257,13 @@ func TestOnlyTheOperatorMayRead(t *testing.T) {
 		want   codes.Code
 	}{
 		"The operator reads":                      {p, operator, codes.OK},
+		"A control plane of the mesh reads":       {p, controlPlanes + "v2", codes.OK},
+		"One of another mesh does not":            {p, "spiffe://cluster.local/mesh/other/control-plane/v1", codes.PermissionDenied},
 		"The operator of another mesh does not":   {p, "spiffe://cluster.local/mesh/other/operator", codes.PermissionDenied},
 		"A workload does not":                     {p, "spiffe://cluster.local/ns/default/sa/default", codes.PermissionDenied},
 		"The right name from another root is not": {newPKI(t), operator, codes.Unavailable},
 		"Nor is it from a control plane's issuer": {p.below(t), operator, codes.PermissionDenied},
+		"Nor is a control plane's":                {p.below(t), controlPlanes + "v1", codes.PermissionDenied},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -29,15 +30,17 @@ const (
 	batchSize = 500
 )
 
-// Server serves a Store to the operator and to nobody else.
+// Server serves a Store to the operator, to the control planes of the mesh, and to nobody
+// else.
 type Server struct {
 	reportpb.UnimplementedReportsServer
 	// Store holds the proxies.
 	Store *Store
 	// Replica and Revision tell who serves.
 	Replica, Revision string
-	// Operator is the SPIFFE id of the only reader.
-	Operator string
+	// Operator is the SPIFFE id of one reader; those of others begin with ControlPlanes,
+	// unless that is empty.
+	Operator, ControlPlanes string
 }
 
 // NewGRPCServer returns a gRPC server for it over mutual TLS; the configuration must
@@ -62,7 +65,7 @@ func (s *Server) Watch(_ *reportpb.WatchRequest, stream grpc.ServerStreamingServ
 	}
 	w, all := s.Store.watch()
 	defer s.Store.unwatch(w)
-	if err := s.send(stream, all, nil, true); err != nil {
+	if err := s.send(stream, w, all, nil, true); err != nil {
 		return err
 	}
 	beat := time.NewTicker(heartbeat)
@@ -72,7 +75,7 @@ func (s *Server) Watch(_ *reportpb.WatchRequest, stream grpc.ServerStreamingServ
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-beat.C:
-			if err := s.send(stream, nil, nil, false); err != nil {
+			if err := s.send(stream, w, nil, nil, false); err != nil {
 				return err
 			}
 		case <-w.wake:
@@ -82,20 +85,21 @@ func (s *Server) Watch(_ *reportpb.WatchRequest, stream grpc.ServerStreamingServ
 			case <-time.After(gather):
 			}
 			upserts, removed := s.Store.drain(w)
-			if err := s.send(stream, upserts, removed, false); err != nil {
+			if err := s.send(stream, w, upserts, removed, false); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// send sends changes in batches; at least one, so that an empty snapshot is told.
-func (s *Server) send(stream grpc.ServerStreamingServer[reportpb.Batch], upserts []*reportpb.Proxy, removed []string, snapshot bool) error {
+// send sends changes in batches; at least one, so that an empty snapshot is told. The
+// state of policies comes with the last, when all that belongs to it was told.
+func (s *Server) send(stream grpc.ServerStreamingServer[reportpb.Batch], w *watcher, upserts []*reportpb.Proxy, removed []string, snapshot bool) error {
 	for first := true; first || len(upserts) > 0; first = false {
 		n := min(len(upserts), batchSize)
 		batch := &reportpb.Batch{
 			Replica: s.Replica, Revision: s.Revision, Snapshot: snapshot && first, Upserts: upserts[:n], More: len(upserts) > n,
-			Waiting: s.Store.waits(),
+			Waiting: s.Store.waits(), Policies: w.policies,
 		}
 		if first {
 			batch.Removed = removed
@@ -108,7 +112,7 @@ func (s *Server) send(stream grpc.ServerStreamingServer[reportpb.Batch], upserts
 	return nil
 }
 
-// authorize lets the operator in by the SPIFFE id of its verified certificate.
+// authorize lets readers in by the SPIFFE id of their verified certificates.
 func (s *Server) authorize(stream grpc.ServerStream) error {
 	p, ok := peer.FromContext(stream.Context())
 	if !ok {
@@ -118,7 +122,7 @@ func (s *Server) authorize(stream grpc.ServerStream) error {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return status.Error(codes.Unauthenticated, "no verified certificate")
 	}
-	// The root itself signs for the operator. What signs for workloads, as the issuer of
+	// The root itself signs for the operator and for control planes. What signs for workloads, as the issuer of
 	// any control plane does, must not (record 0004).
 	direct := func(chain []*x509.Certificate) bool { return len(chain) == 2 }
 	if !slices.ContainsFunc(info.State.VerifiedChains, direct) {
@@ -128,7 +132,7 @@ func (s *Server) authorize(stream grpc.ServerStream) error {
 	if err != nil {
 		return status.Error(codes.PermissionDenied, err.Error())
 	}
-	if got := subject.URI(); got != s.Operator {
+	if got := subject.URI(); got != s.Operator && (s.ControlPlanes == "" || !strings.HasPrefix(got, s.ControlPlanes)) {
 		return status.Error(codes.PermissionDenied, fmt.Sprintf("%q may not read reports", got))
 	}
 	return nil

@@ -16,6 +16,7 @@ type Store struct {
 	// Protected by mu.
 	proxies  map[string]*reportpb.Proxy
 	waiting  []*reportpb.Waiting // sorted; replaced as a whole, never changed
+	policies string
 	watchers map[*watcher]struct{}
 }
 
@@ -24,6 +25,8 @@ type watcher struct {
 	wake chan struct{}
 	// dirty are pod UIDs; protected by the store's mu.
 	dirty map[string]struct{}
+	// policies is the state of policies when the reader last read, for the reader alone.
+	policies string
 }
 
 // NewStore returns an empty Store.
@@ -70,6 +73,20 @@ func (s *Store) SetWaiting(pods map[string]int) {
 	}
 }
 
+// SetPolicies puts the name of the state of policies that all proxies are sent at the
+// least. Proxies whose state was looked at before are to be put first.
+func (s *Store) SetPolicies(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.policies == state {
+		return
+	}
+	s.policies = state
+	for w := range s.watchers {
+		w.rouse()
+	}
+}
+
 func sameWaiting(a, b []*reportpb.Waiting) bool {
 	return slices.EqualFunc(a, b, func(a, b *reportpb.Waiting) bool { return proto.Equal(a, b) })
 }
@@ -101,7 +118,7 @@ func (w *watcher) rouse() {
 func (s *Store) watch() (*watcher, []*reportpb.Proxy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &watcher{wake: make(chan struct{}, 1), dirty: map[string]struct{}{}}
+	w := &watcher{wake: make(chan struct{}, 1), dirty: map[string]struct{}{}, policies: s.policies}
 	s.watchers[w] = struct{}{}
 	all := make([]*reportpb.Proxy, 0, len(s.proxies))
 	for _, uid := range slices.Sorted(maps.Keys(s.proxies)) {
@@ -128,5 +145,6 @@ func (s *Store) drain(w *watcher) (upserts []*reportpb.Proxy, removed []string) 
 		}
 	}
 	clear(w.dirty)
+	w.policies = s.policies
 	return upserts, removed
 }

@@ -74,7 +74,10 @@ type Batch struct {
 	// more says that this is not all yet: the next batch goes on.
 	More bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
 	// waiting is what pods wait for that have no certificate: all of it, in each batch.
-	Waiting       []*Waiting `protobuf:"bytes,7,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting []*Waiting `protobuf:"bytes,7,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	// policies names the state of all policies that the proxies of this batch, and of those
+	// before it, are sent at the least; empty before there is one.
+	Policies      string `protobuf:"bytes,8,opt,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +161,13 @@ func (x *Batch) GetWaiting() []*Waiting {
 	return nil
 }
 
+func (x *Batch) GetPolicies() string {
+	if x != nil {
+		return x.Policies
+	}
+	return ""
+}
+
 // Waiting counts the pods that wait for a certificate for one reason.
 type Waiting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -233,7 +243,9 @@ type Proxy struct {
 	InSync  bool   `protobuf:"varint,11,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
 	Pending uint32 `protobuf:"varint,12,opt,name=pending,proto3" json:"pending,omitempty"`
 	// rejected is what the proxy rejected and has not taken since; absent if nothing.
-	Rejected      *Rejection `protobuf:"bytes,13,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	Rejected *Rejection `protobuf:"bytes,13,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// settled is in_sync of all but endpoints.
+	Settled       bool `protobuf:"varint,14,opt,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +371,13 @@ func (x *Proxy) GetRejected() *Rejection {
 	return nil
 }
 
+func (x *Proxy) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
+}
+
 // Rejection is a resource that a proxy rejected.
 type Rejection struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -425,7 +444,7 @@ var File_internal_report_reportpb_report_proto protoreflect.FileDescriptor
 const file_internal_report_reportpb_report_proto_rawDesc = "" +
 	"\n" +
 	"%internal/report/reportpb/report.proto\x12\x19openservicemesh.report.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
-	"\fWatchRequest\"\x81\x02\n" +
+	"\fWatchRequest\"\x9d\x02\n" +
 	"\x05Batch\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\tR\areplica\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x1a\n" +
@@ -433,10 +452,11 @@ const file_internal_report_reportpb_report_proto_rawDesc = "" +
 	"\aupserts\x18\x04 \x03(\v2 .openservicemesh.report.v1.ProxyR\aupserts\x12\x18\n" +
 	"\aremoved\x18\x05 \x03(\tR\aremoved\x12\x12\n" +
 	"\x04more\x18\x06 \x01(\bR\x04more\x12<\n" +
-	"\awaiting\x18\a \x03(\v2\".openservicemesh.report.v1.WaitingR\awaiting\"5\n" +
+	"\awaiting\x18\a \x03(\v2\".openservicemesh.report.v1.WaitingR\awaiting\x12\x1a\n" +
+	"\bpolicies\x18\b \x01(\tR\bpolicies\"5\n" +
 	"\aWaiting\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04pods\x18\x02 \x01(\rR\x04pods\"\xe5\x03\n" +
+	"\x04pods\x18\x02 \x01(\rR\x04pods\"\xff\x03\n" +
 	"\x05Proxy\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -453,7 +473,8 @@ const file_internal_report_reportpb_report_proto_rawDesc = "" +
 	" \x01(\tR\vtrustBundle\x12\x17\n" +
 	"\ain_sync\x18\v \x01(\bR\x06inSync\x12\x18\n" +
 	"\apending\x18\f \x01(\rR\apending\x12@\n" +
-	"\brejected\x18\r \x01(\v2$.openservicemesh.report.v1.RejectionR\brejected\"^\n" +
+	"\brejected\x18\r \x01(\v2$.openservicemesh.report.v1.RejectionR\brejected\x12\x18\n" +
+	"\asettled\x18\x0e \x01(\bR\asettled\"^\n" +
 	"\tRejection\x12\x19\n" +
 	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x1c\n" +
 	"\tresources\x18\x02 \x03(\tR\tresources\x12\x18\n" +

@@ -26,7 +26,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Reports is what a replica of the control plane tells the operator about its proxies.
+// Reports is what a replica of the control plane tells about its proxies: to the operator,
+// and to the replica that writes the status of policies.
 type ReportsClient interface {
 	// Watch sends all proxies, and then what changes. A batch without changes is a sign
 	// of life.
@@ -64,7 +65,8 @@ type Reports_WatchClient = grpc.ServerStreamingClient[Batch]
 // All implementations must embed UnimplementedReportsServer
 // for forward compatibility.
 //
-// Reports is what a replica of the control plane tells the operator about its proxies.
+// Reports is what a replica of the control plane tells about its proxies: to the operator,
+// and to the replica that writes the status of policies.
 type ReportsServer interface {
 	// Watch sends all proxies, and then what changes. A batch without changes is a sign
 	// of life.

@@ -24,6 +24,9 @@ type ProxyState struct {
 	// resources that it has not.
 	InSync  bool
 	Pending int
+	// Settled says the same of all but endpoints, which come and go by themselves and hold
+	// nothing of policies.
+	Settled bool
 	// Rejected is what it rejected last, nil if it has taken what replaced it.
 	Rejected *NACK
 }
@@ -39,9 +42,9 @@ func (s *Server) Proxies() []ProxyState {
 	return out
 }
 
-// Watch calls f with all proxies, and then with those that changed and the pod UIDs
-// of those that went, not more often than each pace, until ctx is done. What is back
-// as it was within a pace is not told.
+// Watch calls f with all proxies, and then at each pace with those that changed and the pod
+// UIDs of those that went, of which there may be none, until ctx is done. What is back as it
+// was within a pace is not told.
 func (s *Server) Watch(ctx context.Context, pace time.Duration, f func(changed []ProxyState, gone []string)) {
 	known := map[string]told{}
 	ticker := time.NewTicker(pace)
@@ -55,14 +58,12 @@ func (s *Server) Watch(ctx context.Context, pace time.Duration, f func(changed [
 			return
 		case <-ticker.C:
 		}
-		now := s.clock.Load()
-		if now == seen {
-			continue
+		changed, gone = nil, nil
+		if now := s.clock.Load(); now != seen {
+			seen = now
+			changed, gone = s.news(known)
 		}
-		seen = now
-		if changed, gone = s.news(known); len(changed)+len(gone) > 0 {
-			f(changed, gone)
-		}
+		f(changed, gone)
 	}
 }
 
@@ -122,9 +123,12 @@ func (one *session) state(trustBundle string) ProxyState {
 	out.Class = cmp.Or(s.class, out.Class)
 	out.TrustBundle = s.acknowledged(secrets, trustBundle)
 	out.InSync = s.view != nil && s.subs[clusters].asked && s.subs[listeners].asked
+	out.Settled = out.InSync
 	for k := range s.subs {
-		out.Pending += s.subs[k].pending()
-		out.InSync = out.InSync && s.subs[k].pending() == 0
+		pending := s.subs[k].pending()
+		out.Pending += pending
+		out.InSync = out.InSync && pending == 0
+		out.Settled = out.Settled && (pending == 0 || kind(k) == endpoints)
 		if len(s.subs[k].rejected)+len(s.subs[k].suspects) > 0 {
 			bad := s.lastBad
 			bad.PodUID, bad.Namespace, bad.Pod = out.PodUID, out.Namespace, out.Name
