@@ -1,12 +1,13 @@
 // Package policystatus writes what the control plane found about policies and the
 // MeshConfig: reports come in, conditions and events go out. One replica writes, by a
 // lease; nothing is written that is there already, and what changes is told by an
-// event, at a bounded rate.
+// event, at a bounded rate. Counts of proxies that change, and nothing else, wait.
 package policystatus
 
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/policy"
+	"github.com/openservicemesh/osm-operator/internal/programmed"
 )
 
 // Condition types of policies and of the MeshConfig, set by the control plane.
@@ -32,6 +34,8 @@ const (
 	ConditionAccepted = "Accepted"
 	// ConditionResolvedRefs is True when all that it names was found.
 	ConditionResolvedRefs = "ResolvedRefs"
+	// ConditionProgrammed is True when all proxies that a policy concerns acknowledged it.
+	ConditionProgrammed = "Programmed"
 )
 
 const (
@@ -57,15 +61,16 @@ type Options struct {
 type Writer struct {
 	// Read-only after New.
 	Options
-	limit *rate.Limiter
-	wake  chan struct{}
+	limit, recounts *rate.Limiter
+	wake            chan struct{}
 
 	mu sync.Mutex
 	// Protected by mu; the newest, never changed.
-	reports []policy.ObjectReport
+	reports    []policy.ObjectReport
+	programmed map[policy.ObjectName]programmed.Verdict
 
 	// done is what was written, for the goroutine of Start alone.
-	done map[id]policy.ObjectReport
+	done map[id]written
 }
 
 // id names an object.
@@ -74,11 +79,14 @@ type id struct {
 	key  mesh.Key
 }
 
-func idOf(r policy.ObjectReport) id { return id{r.Kind, r.Key} }
+func idOf(r report) id { return id{r.Kind, r.Key} }
 
 // New returns a Writer that has nothing to write.
 func New(o Options) *Writer {
-	return &Writer{Options: o, limit: rate.NewLimiter(perSecond, burst), wake: make(chan struct{}, 1), done: map[id]policy.ObjectReport{}}
+	return &Writer{
+		Options: o, limit: rate.NewLimiter(perSecond, burst), recounts: rate.NewLimiter(recountsPerSecond, burst),
+		wake: make(chan struct{}, 1), done: map[id]written{},
+	}
 }
 
 // Set says what is to be said now, in place of what was; reports must not be changed
@@ -87,6 +95,10 @@ func (w *Writer) Set(reports []policy.ObjectReport) {
 	w.mu.Lock()
 	w.reports = reports
 	w.mu.Unlock()
+	w.rouse()
+}
+
+func (w *Writer) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -115,14 +127,18 @@ func (w *Writer) Start(ctx context.Context) error {
 func (w *Writer) pass(ctx context.Context) bool {
 	failed := map[id]struct{}{}
 	for ctx.Err() == nil {
-		w.mu.Lock()
-		reports := w.reports
-		w.mu.Unlock()
+		reports := w.now()
 		w.forget(reports)
-		next := fair(reports, batch, func(r policy.ObjectReport) bool {
+		can := func(r report) bool {
 			_, no := failed[idOf(r)]
-			return !no && w.done[idOf(r)] != r
-		})
+			return !no
+		}
+		next := fair(reports, batch, func(r report) bool { return can(r) && w.done[idOf(r)].turns(r) })
+		if len(next) == 0 {
+			next = fair(reports, batch, func(r report) bool {
+				return can(r) && w.done[idOf(r)].counts(r, time.Now()) && w.recounts.Allow()
+			})
+		}
 		if len(next) == 0 {
 			break
 		}
@@ -134,14 +150,14 @@ func (w *Writer) pass(ctx context.Context) bool {
 				}
 				continue
 			}
-			w.done[idOf(r)] = r
+			w.done[idOf(r)] = written{r, time.Now()}
 		}
 	}
 	return len(failed) > 0
 }
 
 // forget drops what was written of objects that are not reported on any more.
-func (w *Writer) forget(reports []policy.ObjectReport) {
+func (w *Writer) forget(reports []report) {
 	now := make(map[id]struct{}, len(reports))
 	for _, r := range reports {
 		now[idOf(r)] = struct{}{}
@@ -155,9 +171,9 @@ func (w *Writer) forget(reports []policy.ObjectReport) {
 
 // fair picks some of the reports that are wanted, by turns from each namespace, so that
 // one with many policies does not keep others waiting.
-func fair(reports []policy.ObjectReport, most int, wanted func(policy.ObjectReport) bool) []policy.ObjectReport {
+func fair(reports []report, most int, wanted func(report) bool) []report {
 	var order []string
-	byNamespace := map[string][]policy.ObjectReport{}
+	byNamespace := map[string][]report{}
 	for _, r := range reports {
 		if !wanted(r) {
 			continue
@@ -167,7 +183,7 @@ func fair(reports []policy.ObjectReport, most int, wanted func(policy.ObjectRepo
 		}
 		byNamespace[r.Key.Namespace] = append(byNamespace[r.Key.Namespace], r)
 	}
-	var out []policy.ObjectReport
+	var out []report
 	for turn := 0; len(out) < most; turn++ {
 		took := false
 		for _, ns := range order {
@@ -184,7 +200,7 @@ func fair(reports []policy.ObjectReport, most int, wanted func(policy.ObjectRepo
 }
 
 // write brings one object up to date, if the report still speaks of it.
-func (w *Writer) write(ctx context.Context, r policy.ObjectReport) error {
+func (w *Writer) write(ctx context.Context, r report) error {
 	s, known := subjectOf(r.Kind)
 	if !known {
 		return nil
@@ -193,15 +209,15 @@ func (w *Writer) write(ctx context.Context, r policy.ObjectReport) error {
 		return client.IgnoreNotFound(err)
 	}
 	if s.conditions == nil {
-		return w.tell(ctx, s, nil, verdicts(r, s))
+		return w.tell(ctx, s, nil, verdicts(r, s, nil))
 	}
 	if string(s.object.GetUID()) != r.UID || s.object.GetGeneration() != r.Generation {
 		return nil // there will be a report on what it is now
 	}
 	before := s.conditions()
-	now := verdicts(r, s)
+	now := verdicts(r, s, before)
 	kept, changed := merge(before, now)
-	if !changed && !osmChanged(s, r) {
+	if !changed && !osmChanged(s, r.ObjectReport) {
 		return nil
 	}
 	if err := w.apply(ctx, s, kept, r); err != nil {
@@ -233,10 +249,11 @@ func osmChanged(s subject, r policy.ObjectReport) bool {
 }
 
 // verdicts are the conditions of a report.
-func verdicts(r policy.ObjectReport, s subject) []metav1.Condition {
+func verdicts(r report, s subject, before []metav1.Condition) []metav1.Condition {
 	out := []metav1.Condition{condition(ConditionAccepted, r.Accepted, r.Generation)}
 	if s.resolves {
 		out = append(out, condition(ConditionResolvedRefs, r.Resolved, r.Generation))
+		out = append(out, acknowledged(r, before)...)
 	}
 	return out
 }
@@ -263,7 +280,7 @@ func osmStatus(r policy.ObjectReport) policyv1alpha1.PolicyStatus {
 
 // apply writes a status. The UID in it makes the API server refuse if the object was
 // replaced by another of its name.
-func (w *Writer) apply(ctx context.Context, s subject, conditions []metav1.Condition, r policy.ObjectReport) error {
+func (w *Writer) apply(ctx context.Context, s subject, conditions []metav1.Condition, r report) error {
 	if err := w.limit.Wait(ctx); err != nil {
 		return err
 	}
@@ -276,7 +293,7 @@ func (w *Writer) apply(ctx context.Context, s subject, conditions []metav1.Condi
 	}
 	status := map[string]any{"conditions": list}
 	if s.status != nil {
-		wanted := osmStatus(r)
+		wanted := osmStatus(r.ObjectReport)
 		status["currentStatus"], status["reason"] = wanted.CurrentStatus, wanted.Reason
 	}
 	u := &unstructured.Unstructured{Object: map[string]any{"status": status}}
@@ -298,8 +315,8 @@ func (w *Writer) apply(ctx context.Context, s subject, conditions []metav1.Condi
 func (w *Writer) tell(ctx context.Context, s subject, before, now []metav1.Condition) error {
 	for _, c := range now {
 		old := meta.FindStatusCondition(before, c.Type)
-		fine := c.Status == metav1.ConditionTrue && (c.Reason == policy.ReasonAccepted || c.Reason == policy.ReasonResolved)
-		if old == nil && fine || old != nil && old.Status == c.Status && old.Reason == c.Reason {
+		fine := c.Status == metav1.ConditionTrue && slices.Contains(asMeant(), c.Reason)
+		if c.Reason == programmed.ReasonNotAccepted || old == nil && fine || old != nil && old.Status == c.Status && old.Reason == c.Reason {
 			continue
 		}
 		if s.conditions == nil {
@@ -314,6 +331,11 @@ func (w *Writer) tell(ctx context.Context, s subject, before, now []metav1.Condi
 		w.Recorder.Eventf(s.object, nil, kind, c.Reason, "Compile", "%s is %s: %s", c.Type, c.Status, note(c.Message))
 	}
 	return nil
+}
+
+// asMeant are the reasons of what is as the author of an object meant it.
+func asMeant() []string {
+	return []string{policy.ReasonAccepted, policy.ReasonResolved, programmed.ReasonAcknowledged, programmed.ReasonNoProxies}
 }
 
 // note shortens a message to what an event holds.

@@ -25,6 +25,7 @@ import (
 	splitv1alpha4 "github.com/openservicemesh/osm-operator/api/smi/split/v1alpha4"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/policy"
+	"github.com/openservicemesh/osm-operator/internal/programmed"
 	"github.com/openservicemesh/osm-operator/internal/testkit/apiserver"
 )
 
@@ -272,24 +273,121 @@ func wanted(kind string) int {
 	return 2
 }
 
-func TestFair(t *testing.T) {
-	r := func(ns string, i int) policy.ObjectReport {
-		return policy.ObjectReport{Key: mesh.Key{Namespace: ns, Name: fmt.Sprint(i)}}
+// TestProgrammed says what proxies said: at once where that turns, and counts when it is time.
+func TestProgrammed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	b := start(ctx, t)
+	for _, name := range []string{"shop", "zzz"} {
+		must(t, b.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
-	var reports []policy.ObjectReport
+	o := &policyv1alpha1.Retry{}
+	objects()["Retry"].(*policyv1alpha1.Retry).DeepCopyInto(o)
+	must(t, b.Create(ctx, o))
+	name := policy.ObjectName{Kind: "Retry", Key: mesh.Key{Namespace: "shop", Name: "x"}}
+	say := func(status programmed.Status, reason, message string) {
+		b.writer.SetProgrammed(map[policy.ObjectName]programmed.Verdict{
+			name: {Status: status, Reason: reason, Message: message, UID: string(o.UID), Generation: o.Generation},
+		})
+	}
+	says := func(status metav1.ConditionStatus, message string, generation int64) func() bool {
+		return func() bool {
+			c := meta.FindStatusCondition(o.Status.Conditions, ConditionProgrammed)
+			return c != nil && c.Status == status && c.Message == message && c.ObservedGeneration == generation
+		}
+	}
+	report := func() {
+		b.writer.Set([]policy.ObjectReport{reportOn("Retry", o, ok(policy.ReasonAccepted), ok(policy.ReasonResolved))})
+	}
+	report()
+	b.settle(ctx, t)
+	b.eventually(ctx, t, o, "nothing is said of proxies yet", func() bool { return len(o.Status.Conditions) == 2 })
+	say(programmed.True, programmed.ReasonAcknowledged, "2 of 2")
+	b.eventually(ctx, t, o, "all have it", says(metav1.ConditionTrue, "2 of 2", 1))
+	if got := b.told.take(); len(got) > 0 {
+		t.Errorf("that a new object is all right was told: %q", got)
+	}
+
+	version := o.ResourceVersion
+	say(programmed.True, programmed.ReasonAcknowledged, "3 of 3")
+	b.settle(ctx, t)
+	must(t, b.Get(ctx, client.ObjectKeyFromObject(o), o))
+	if o.ResourceVersion != version {
+		t.Error("a count was written at once")
+	}
+	say(programmed.False, programmed.ReasonRejected, "2 of 3")
+	b.eventually(ctx, t, o, "one rejects it", says(metav1.ConditionFalse, "2 of 3", 1))
+	if got, want := b.told.take(), []string{"Warning x Rejected Programmed is False: 2 of 3"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if o.Status.CurrentStatus != "committed" {
+		t.Errorf("Open Service Mesh's users read %q", o.Status.CurrentStatus)
+	}
+
+	o.Spec.RetryPolicy.RetryOn = "reset"
+	must(t, b.Update(ctx, o))
+	o.Generation--
+	say(programmed.True, programmed.ReasonAcknowledged, "of the generation before")
+	o.Generation++
+	report()
+	b.settle(ctx, t)
+	b.eventually(ctx, t, o, "what was said stays, with its generation", func() bool {
+		accepted := meta.FindStatusCondition(o.Status.Conditions, ConditionAccepted)
+		return accepted.ObservedGeneration == 2 && says(metav1.ConditionFalse, "2 of 3", 1)()
+	})
+}
+
+func TestWhatIsWritten(t *testing.T) {
+	now := time.Unix(1000, 0)
+	of := func(status programmed.Status, reason, message string) report {
+		return report{programmed: programmed.Verdict{Status: status, Reason: reason, Message: message}}
+	}
+	tests := map[string]struct {
+		before written
+		now    report
+		turns  bool
+		counts bool
+	}{
+		"what is the same is not":               {written{report: of("True", "A", "1")}, of("True", "A", "1"), false, false},
+		"another status is at once":             {written{of("True", "A", "1"), now}, of("False", "A", "1"), true, false},
+		"another reason is at once":             {written{of("False", "A", "1"), now}, of("False", "B", "1"), true, false},
+		"another count is not":                  {written{of("True", "A", "1"), now.Add(-recount + 1)}, of("True", "A", "2"), false, false},
+		"but after some time":                   {written{of("True", "A", "1"), now.Add(-recount)}, of("True", "A", "2"), false, true},
+		"that nothing is to be said is not":     {written{of("True", "A", "1"), time.Time{}}, of("", "", ""), false, false},
+		"what the compiler says is, at once":    {written{of("True", "A", "1"), now}, report{ObjectReport: policy.ObjectReport{Generation: 2}}, true, false},
+		"what is said for the first time is":    {written{}, of("True", "A", "1"), true, true},
+		"nothing is said twice where it is not": {written{report: of("", "", "")}, of("", "", ""), false, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := tt.before.turns(tt.now); got != tt.turns {
+				t.Errorf("it turns: %t", got)
+			}
+			if got := tt.before.counts(tt.now, now); got != tt.counts {
+				t.Errorf("it counts: %t", got)
+			}
+		})
+	}
+}
+
+func TestFair(t *testing.T) {
+	r := func(ns string, i int) report {
+		return report{ObjectReport: policy.ObjectReport{Key: mesh.Key{Namespace: ns, Name: fmt.Sprint(i)}}}
+	}
+	var reports []report
 	for i := range 1000 {
 		reports = append(reports, r("many", i))
 	}
 	reports = append(reports, r("few", 1), r("few", 2), r("one", 1))
 	var got []string
-	for _, r := range fair(reports, 6, func(r policy.ObjectReport) bool { return r.Key.Name != "0" }) {
+	for _, r := range fair(reports, 6, func(r report) bool { return r.Key.Name != "0" }) {
 		got = append(got, r.Key.String())
 	}
 	want := []string{"many/1", "few/1", "one/1", "many/2", "few/2", "many/3"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := fair(reports[:3], 10, func(policy.ObjectReport) bool { return true }); len(got) != 3 {
+	if got := fair(reports[:3], 10, func(report) bool { return true }); len(got) != 3 {
 		t.Errorf("%d of 3", len(got))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -286,6 +287,7 @@ func (p *controlPlane) enrolled(namespace string) bool {
 func (p *controlPlane) wireRunnables() error {
 	reports := &report.Server{
 		Store: p.store, Replica: p.options.podName, Revision: p.options.revision, Operator: identity.Operator(p.trustDomain, p.options.mesh),
+		ControlPlanes: identity.ControlPlanes(p.trustDomain, p.options.mesh),
 	}
 	lease := controlplane.Lease{
 		Config: p.config, Namespace: p.options.namespace, Name: "osm-policystatus-" + p.options.mesh, Holder: p.options.podName,
@@ -310,7 +312,7 @@ func (p *controlPlane) wireRunnables() error {
 			return telemetry.Serve(ctx, listener, p.site().Handler())
 		},
 		func(ctx context.Context) error {
-			return lease.Run(ctx, func(ctx context.Context) { _ = p.statuses.Start(ctx) })
+			return lease.Run(ctx, p.writeStatuses)
 		},
 	} {
 		if err := p.manager.Add(everywhere(run)); err != nil {
@@ -318,6 +320,14 @@ func (p *controlPlane) wireRunnables() error {
 		}
 	}
 	return nil
+}
+
+// writeStatuses writes the status of policies, and counts proxies for it, until ctx is done.
+func (p *controlPlane) writeStatuses(ctx context.Context) {
+	var counted sync.WaitGroup
+	counted.Go(func() { p.count(ctx) })
+	_ = p.statuses.Start(ctx)
+	counted.Wait()
 }
 
 func (p *controlPlane) update(ctx context.Context, m *mesh.Model, change mesh.Change) {

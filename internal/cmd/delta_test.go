@@ -15,6 +15,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
@@ -31,7 +32,9 @@ type proxy struct {
 
 	mu sync.Mutex
 	// Protected by mu. slow, if set, is waited for before clusters are acknowledged.
-	slow      chan struct{}
+	slow chan struct{}
+	// refuses are types of which everything is rejected.
+	refuses   map[string]bool
 	resources map[string]map[string]*discoveryv3.Resource
 	log       []string // of responses: type, and names that came and went
 	changed   chan struct{}
@@ -82,8 +85,21 @@ func (p *proxy) receive() {
 		if resp.GetTypeUrl() == resource.ClusterType && gate != nil {
 			<-gate
 		}
-		p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()})
+		answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
+		p.mu.Lock()
+		if p.refuses[resp.GetTypeUrl()] {
+			answer.ErrorDetail = &statuspb.Status{Message: "cannot bind: address in use"}
+		}
+		p.mu.Unlock()
+		p.send(answer)
 	}
+}
+
+// refuse has the proxy reject all of a type, or no more.
+func (p *proxy) refuse(kind string, on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = map[string]bool{kind: on}
 }
 
 // take keeps what came, asks for the endpoints of new clusters, and returns what is to

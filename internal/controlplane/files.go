@@ -152,6 +152,25 @@ func (f *Files) ServerTLS(mutual bool, protocols ...string) *tls.Config {
 	return base
 }
 
+// PeerTLS returns how a replica speaks to another one, which must be who is wanted.
+func (f *Files) PeerTLS(want string) *tls.Config {
+	return &tls.Config{
+		MinVersion:           tls.VersionTLS13,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.certificate() },
+		// Replicas are dialled by address, and known by their identity.
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies the chain and the identity
+		VerifyConnection: func(state tls.ConnectionState) error {
+			f.mu.RLock()
+			roots := f.roots
+			f.mu.RUnlock()
+			if roots == nil {
+				return errors.New("there are no roots yet")
+			}
+			return identity.VerifyControlPlane(state.PeerCertificates, roots, want, time.Now())
+		},
+	}
+}
+
 func (f *Files) certificate() (*tls.Certificate, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

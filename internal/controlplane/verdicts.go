@@ -74,6 +74,13 @@ func (v *Verdicts) MeshConfig(config *mesh.Object[configv1alpha2.MeshConfigSpec]
 	v.changed()
 }
 
+// OfPolicies returns the reports of the last compilation.
+func (v *Verdicts) OfPolicies() []policy.ObjectReport {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.policies
+}
+
 // All returns all that is to be said now.
 func (v *Verdicts) All() []policy.ObjectReport {
 	v.mu.Lock()

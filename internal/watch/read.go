@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,6 +48,26 @@ func ReadRunning(ctx context.Context, from client.Reader, namespace string, labe
 		}
 	}
 	slices.Sort(out)
+	return out, nil
+}
+
+// Replica is a pod of a control plane.
+type Replica struct{ Name, Address, Revision string }
+
+// ReadReplicas lists the pods of a namespace that have these labels and run, also those that
+// are about to end, with the revision that a label of theirs tells, sorted.
+func ReadReplicas(ctx context.Context, from client.Reader, namespace string, labels map[string]string) ([]Replica, error) {
+	var pods corev1.PodList
+	if err := from.List(ctx, &pods, client.InNamespace(namespace), client.MatchingLabels(labels)); err != nil {
+		return nil, fmt.Errorf("listing pods of namespace %s: %w", namespace, err)
+	}
+	var out []Replica
+	for i := range pods.Items {
+		if p := &pods.Items[i]; p.Status.Phase == corev1.PodRunning && len(p.Status.PodIPs) > 0 {
+			out = append(out, Replica{Name: p.Name, Address: p.Status.PodIPs[0].IP, Revision: p.Labels[operatorv1alpha1.LabelRevision]})
+		}
+	}
+	slices.SortFunc(out, func(a, b Replica) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

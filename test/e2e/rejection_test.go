@@ -16,6 +16,7 @@ import (
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	policyv1alpha1 "github.com/openservicemesh/osm-operator/api/policy/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 	"github.com/openservicemesh/osm-operator/internal/testkit/cluster"
 )
@@ -41,6 +42,9 @@ func TestRejectedConfiguration(t *testing.T) {
 		return err == nil && r.Sent > 0 && r.Failed() == 0, err
 	}))
 	served("before")
+	way := egressOf(member)
+	must(t, shared.Create(ctx, way))
+	must(t, programmed(ctx, way, metav1.ConditionTrue, "acknowledged by 1 of 1 proxies"))
 
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
@@ -48,6 +52,7 @@ func TestRejectedConfiguration(t *testing.T) {
 		must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { spec.Observability = nil }))
 		must(t, scrape(ctx, from, "false"))
 		must(t, degraded(ctx, operatorv1alpha1.ReasonHealthy))
+		must(t, programmed(ctx, way, metav1.ConditionTrue, "acknowledged by 1 of 1 proxies"))
 	})
 	must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) {
 		spec.Observability = &configv1alpha2.ObservabilitySpec{EnableDebugServer: new(true)}
@@ -55,6 +60,11 @@ func TestRejectedConfiguration(t *testing.T) {
 	must(t, scrape(ctx, from, "true"))
 	must(t, degraded(ctx, operatorv1alpha1.ReasonProxiesRejecting))
 	served("with a configuration that was rejected")
+	must(t, programmed(ctx, way, metav1.ConditionTrue, "acknowledged by 1 of 1 proxies"))
+	before := way.DeepCopy()
+	way.Spec.Hosts = append(way.Spec.Hosts, "another.example.invalid")
+	must(t, shared.Patch(ctx, way, client.MergeFrom(before)))
+	must(t, programmed(ctx, way, metav1.ConditionFalse, "acknowledged by 0 of 1 proxies; "+ns+"/"+from.Name+" rejected", taken))
 
 	must(t, cluster.Until(ctx, "the rejection to be told", func(ctx context.Context) (bool, error) {
 		log, metrics, debug, err := told(ctx)
@@ -79,6 +89,36 @@ func TestRejectedConfiguration(t *testing.T) {
 		}
 		return true, nil
 	}))
+}
+
+// egressOf is an Egress for the pods of a workload.
+func egressOf(w workload) *policyv1alpha1.Egress {
+	return &policyv1alpha1.Egress{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: w.name},
+		Spec: policyv1alpha1.EgressSpec{
+			Sources: []policyv1alpha1.EgressSource{{Kind: "ServiceAccount", Namespace: w.namespace, Name: w.name}},
+			Hosts:   []string{"one.example.invalid"},
+			Ports:   []policyv1alpha1.PortSpec{{Number: 8099, Protocol: "http"}},
+		},
+	}
+}
+
+// programmed waits until an Egress says of its newest generation which proxies acknowledged it.
+func programmed(ctx context.Context, e *policyv1alpha1.Egress, status metav1.ConditionStatus, words ...string) error {
+	return cluster.Until(ctx, "the Egress to say "+strings.Join(words, ", "), func(ctx context.Context) (bool, error) {
+		if err := shared.Get(ctx, client.ObjectKeyFromObject(e), e); err != nil {
+			return false, err
+		}
+		c := meta.FindStatusCondition(e.Status.Conditions, "Programmed")
+		said := c != nil && c.Status == status && c.ObservedGeneration == e.Generation
+		for _, w := range words {
+			said = said && strings.Contains(c.Message, w)
+		}
+		if !said {
+			return false, fmt.Errorf("it says %+v", e.Status.Conditions)
+		}
+		return true, nil
+	})
 }
 
 // scrape has a pod's sidecar listen for Prometheus, or not.

@@ -97,26 +97,28 @@ func (in MeshInput) roleBinding(namespace, name, role string, subjects []rbacv1.
 	}
 }
 
-// networkPolicy lets everyone reach what everyone needs, and the operator alone
-// the report stream.
+// networkPolicy lets everyone reach what everyone needs, and the operator and control
+// planes alone the report stream.
 func networkPolicy(in MeshInput) Object {
 	tcp := corev1.ProtocolTCP
 	port := func(n int32) networkingv1.NetworkPolicyPort {
 		return networkingv1.NetworkPolicyPort{Protocol: &tcp, Port: new(intstr.FromInt32(n))}
 	}
+	controlPlanes := metav1.LabelSelector{MatchLabels: map[string]string{"app": ControllerService, operatorv1alpha1.LabelMesh: in.Mesh.Name}}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: in.meta(in.Revision.Namespace, ControllerService, nil),
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": ControllerService, operatorv1alpha1.LabelMesh: in.Mesh.Name}},
+			PodSelector: controlPlanes,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{
 				{Ports: []networkingv1.NetworkPolicyPort{port(XDSPort), port(IdentityPort), port(InjectorPort), port(HTTPPort), port(DebugPort), port(ValidatorPort)}},
 				{
 					Ports: []networkingv1.NetworkPolicyPort{port(ReportPort)},
-					From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
-						MatchLabels: map[string]string{corev1.LabelMetadataName: in.OperatorNamespace},
-					}}},
+					From: []networkingv1.NetworkPolicyPeer{
+						{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: in.OperatorNamespace}}},
+						{PodSelector: &controlPlanes},
+					},
 				},
 			},
 		},

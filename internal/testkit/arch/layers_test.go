@@ -58,6 +58,7 @@ func layers() []layer {
 
 		// The operator: observe -> plan -> apply -> gate -> status.
 		{pkg: "internal/release", pure: true, local: none()},
+		{pkg: "internal/programmed", pure: true, local: []string{"internal/policy", "internal/mesh"}, external: none()},
 		{pkg: "internal/plan", pure: true},
 		{pkg: "internal/gate", pure: true},
 		{pkg: "internal/status", pure: true},
