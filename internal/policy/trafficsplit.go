@@ -36,22 +36,26 @@ type splitBackend struct {
 }
 
 // compileSplits reads all TrafficSplits, the older first: of several for one root only
-// the first is followed.
+// the first is followed, and all of them say so.
 func (c *Compiler) compileSplits() {
 	c.splits = &splits{byRoot: map[mesh.Key]*split{}, rootsOf: map[mesh.Key][]mesh.Key{}}
 	older := mesh.Older[splitv1alpha4.TrafficSplitSpec, splitv1alpha4.TrafficSplitSpec]
-	for _, o := range slices.SortedFunc(maps.Values(c.model.Policies.TrafficSplits), older) {
-		var r remarks
-		root := rootOf(o)
-		s := c.compileSplit(root, o, &r)
-		c.checkRoot(root, o, &r)
-		if first := c.splits.byRoot[root]; first != nil {
-			r.ignored(ReasonConflict, codeSecondSplit, "TrafficSplit %s splits Service %s already, and is older", first.name, root)
-		} else {
-			c.splits.byRoot[root] = s
-			c.splits.note(root, s, callable(c.model.Services[root]))
+	all := slices.SortedFunc(maps.Values(c.model.Policies.TrafficSplits), older)
+	said, first := make([]remarks, len(all)), map[mesh.Key]*remarks{}
+	for i, o := range all {
+		r, root := &said[i], rootOf(o)
+		s := c.compileSplit(root, o, r)
+		c.checkRoot(root, o, r)
+		if before := c.splits.byRoot[root]; before != nil {
+			r.ignored(ReasonConflict, codeSecondSplit, "TrafficSplit %s splits Service %s already, and is older: it is followed there", before.name, root)
+			first[root].partly(ReasonConflict, codeSecondSplit, "TrafficSplit %s splits Service %s too, and is younger: this one is followed there", o.Key, root)
+			continue
 		}
-		c.reports = append(c.reports, r.report("TrafficSplit", o.Key, o.UID, o.Generation))
+		c.splits.byRoot[root], first[root] = s, r
+		c.splits.note(root, s, callable(c.model.Services[root]))
+	}
+	for i, o := range all {
+		c.reports = append(c.reports, said[i].report("TrafficSplit", o.Key, o.UID, o.Generation))
 	}
 }
 

@@ -181,6 +181,35 @@ func TestCompatibilityNamesTestsThatExist(t *testing.T) {
 	}
 }
 
+// TestPoliciesNameTestsThatExist keeps docs/policies.md true: each kind of policy has a row,
+// and each row tests that are there.
+func TestPoliciesNameTestsThatExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(repositoryRoot(t), "docs", "policies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, rows := testsOf(parseTree(t)), map[string]bool{}
+	named := regexp.MustCompile("`([a-zA-Z0-9/]+\\.(?:Test|Fuzz)[A-Za-z0-9]+)`")
+	for _, row := range regexp.MustCompile(`(?m)^\| ([A-Z][A-Za-z]+) \|(.*)\|$`).FindAllStringSubmatch(string(text), -1) {
+		found := named.FindAllStringSubmatch(row[2], -1)
+		if rows[row[1]] || len(found) == 0 {
+			t.Errorf("docs/policies.md has two rows for %s, or no test", row[1])
+		}
+		rows[row[1]] = true
+		for _, n := range found {
+			if !tests[n[1]] {
+				t.Errorf("docs/policies.md names the test %s for %s, which is not there", n[1], row[1])
+			}
+		}
+	}
+	for _, kind := range []string{"TrafficTarget", "HTTPRouteGroup", "TCPRoute", "TrafficSplit", "Egress", "IngressBackend", "Retry", "UpstreamTrafficSetting", "Accepted", "ResolvedRefs", "Programmed"} {
+		if !rows[kind] {
+			t.Errorf("docs/policies.md has no row for %s", kind)
+		}
+	}
+}
+
 // fieldsOf lists the fields of a type of this project's API by their paths in JSON; a
 // struct of another's is one field, as is what names a certificate.
 func fieldsOf(of reflect.Type, path string) []string {
