@@ -93,6 +93,12 @@ func serve(t *testing.T) (context.Context, client.Client, *rest.Config) {
 // run runs an operator until the test ends, or it is stopped.
 func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme, told reports) (stop func()) {
 	t.Helper()
+	return runCounted(ctx, t, config, scheme, told, &trust.Expiry{})
+}
+
+// runCounted is run, with what is told of certificates as metrics.
+func runCounted(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme, told reports, expiry *trust.Expiry) (stop func()) {
+	t.Helper()
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)}, // each test has a manager
@@ -104,7 +110,7 @@ func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime
 	catalogue, recorder := release.NewCatalogue(nil), mgr.GetEventRecorder("test")
 	err = errors.Join(
 		trust.New(trust.Options{
-			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Namespace: operatorNamespace, Catalogue: catalogue, Now: time.Now,
+			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Namespace: operatorNamespace, Catalogue: catalogue, Expiry: expiry, Now: time.Now,
 		}).SetupWithManager(mgr),
 		revision.New(revision.Options{
 			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Reports: told,

@@ -7,11 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
+	"github.com/openservicemesh/osm-operator/controllers/trust"
 	"github.com/openservicemesh/osm-operator/internal/ca"
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 	"github.com/openservicemesh/osm-operator/internal/release"
@@ -79,4 +82,48 @@ func TestIssuersFit(t *testing.T) {
 	if got, err := lifetime(); err != nil || got != 30*24*time.Hour {
 		t.Errorf("what took its place is good for %s, %v", got, err)
 	}
+}
+
+// TestCertificatesTellWhenTheyEnd reads the metrics of a Mesh's certificates while it is
+// there, and when it has gone.
+func TestCertificatesTellWhenTheyEnd(t *testing.T) {
+	ctx, c, config := serve(t)
+	expiry, registry := &trust.Expiry{}, prometheus.NewPedanticRegistry()
+	if err := registry.Register(expiry); err != nil {
+		t.Fatal(err)
+	}
+	runCounted(ctx, t, config, c.Scheme(), noReports{}, expiry)
+	told := func(want map[string]int) func() error {
+		return func() error {
+			families, err := registry.Gather()
+			if err != nil {
+				return err
+			}
+			days := map[string]int{}
+			for _, family := range families {
+				for _, m := range family.GetMetric() {
+					name := ""
+					for _, label := range m.GetLabel() {
+						name += label.GetValue() + " "
+					}
+					left := time.Until(time.Unix(int64(m.GetGauge().GetValue()), 0))
+					days[name] = int((left + time.Hour) / (24 * time.Hour))
+				}
+			}
+			if diff := cmp.Diff(want, days); diff != "" {
+				return errors.New(diff)
+			}
+			return nil
+		}
+	}
+	mesh := newMesh("osm", nil)
+	if err := c.Create(ctx, mesh); err != nil {
+		t.Fatal(err)
+	}
+	revision := release.RevisionName(release.Current)
+	eventually(ctx, t, "each tells its end, in days", told(map[string]int{"root osm  ": 3650, "issuer osm " + revision + " ": 30, "serving osm " + revision + " ": 30}))
+	if err := c.Delete(ctx, mesh); err != nil {
+		t.Fatal(err)
+	}
+	eventually(ctx, t, "nothing is told of a Mesh that has gone", told(map[string]int{}))
 }

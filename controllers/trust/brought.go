@@ -150,7 +150,7 @@ func (r *Reconciler) published(ctx context.Context, m *operatorv1alpha1.Mesh) ([
 	}
 	roots, err := ca.ParseBundle(raw)
 	if err != nil {
-		return nil, nil // it is put back
+		return nil, fmt.Errorf("what workloads of Mesh %s trust cannot be read: %w", m.Name, err)
 	}
 	return roots, nil
 }

@@ -40,6 +40,8 @@ type Options struct {
 	Catalogue release.Catalogue
 	// Namespace is where the operator runs and keeps roots.
 	Namespace string
+	// Expiry is told when certificates end.
+	Expiry *Expiry
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -59,6 +61,9 @@ func New(o Options) *Reconciler {
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var m operatorv1alpha1.Mesh
 	if err := r.Client.Get(ctx, req.NamespacedName, &m); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.Expiry.set(req.Name, nil)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	wanted, err := r.wanted(ctx, &m)
@@ -89,15 +94,23 @@ func (r *Reconciler) certify(ctx context.Context, m *operatorv1alpha1.Mesh, root
 	if err := r.Client.List(ctx, &revisions, client.MatchingLabels{operatorv1alpha1.LabelMesh: m.Name}); err != nil {
 		return fmt.Errorf("listing the revisions of Mesh %s: %w", m.Name, err)
 	}
+	ends := map[held]time.Time{{certificate: certificateRoot}: root.Certificate().NotAfter}
+	var errs []error
 	for i := range revisions.Items {
-		if !revisions.Items[i].DeletionTimestamp.IsZero() {
+		rev := &revisions.Items[i]
+		if !rev.DeletionTimestamp.IsZero() {
 			continue
 		}
-		if err := r.revision(ctx, &revisions.Items[i], root); err != nil {
-			return err
+		issuer, serving, err := r.revision(ctx, rev, root)
+		errs = append(errs, err)
+		for certificate, current := range map[string]*pair{certificateIssuer: issuer, certificateServing: serving} {
+			if current != nil {
+				ends[held{certificate: certificate, revision: rev.Spec.Revision}] = current.certificate.NotAfter
+			}
 		}
 	}
-	return nil
+	r.Expiry.set(m.Name, ends)
+	return errors.Join(errs...)
 }
 
 // wanted reports whether the Mesh may have a root: it is followed, and its

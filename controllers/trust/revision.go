@@ -22,8 +22,9 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/plan/render"
 )
 
-// revision gives a control plane its two certificates, and renews them.
-func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRevision, root *builtin.Authority) error {
+// revision gives a control plane its two certificates, and renews them. It returns those
+// that the control plane has, whether they could be renewed or not.
+func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRevision, root *builtin.Authority) (issuer, serving *pair, err error) {
 	spec := rev.Spec
 	issuerKind, td := ca.ECDSAP256, identity.TrustDomain(spec.TrustDomain)
 	if root.Certificate().PublicKeyAlgorithm == x509.RSA {
@@ -31,21 +32,22 @@ func (r *Reconciler) revision(ctx context.Context, rev *operatorv1alpha1.MeshRev
 	}
 	leaf, err := r.leafLifetime(ctx, spec)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	err = r.certificate(ctx, rev, render.IssuerSecret(spec.Revision), root,
+	issuer, err = r.certificate(ctx, rev, render.IssuerSecret(spec.Revision), root,
 		func(p *pair) bool { return lasts(p.certificate, root.Certificate(), leaf) },
 		func() (*pair, error) { return newIntermediate(ctx, root, issuerKind, spec, leaf, r.Now()) })
 	if err != nil {
-		return err
+		return issuer, nil, err
 	}
 	id := identity.ControlPlane(td, spec.Mesh, spec.Revision)
 	names := render.ServingNames(spec.Namespace, spec.Revision)
-	return r.certificate(ctx, rev, render.ServingSecret(spec.Revision), root,
+	serving, err = r.certificate(ctx, rev, render.ServingSecret(spec.Revision), root,
 		func(p *pair) bool {
 			return slices.Equal(p.certificate.DNSNames, names) && len(p.certificate.URIs) == 1 && p.certificate.URIs[0].String() == id
 		},
 		func() (*pair, error) { return newLeaf(ctx, root, id, names, servingLifetime, r.Now()) })
+	return issuer, serving, err
 }
 
 // leafLifetime is how long the certificates of workloads are good, as the control plane
@@ -61,25 +63,27 @@ func (r *Reconciler) leafLifetime(ctx context.Context, spec operatorv1alpha1.Mes
 }
 
 // certificate makes a Secret hold a certificate of the root's that fits and is not
-// due, and makes a new one where it does not.
-func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.MeshRevision, name string, root *builtin.Authority, fits func(*pair) bool, issue func() (*pair, error)) error {
+// due, and makes a new one where it does not. It returns what the Secret holds, where that
+// is a certificate.
+func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.MeshRevision, name string, root *builtin.Authority, fits func(*pair) bool, issue func() (*pair, error)) (*pair, error) {
 	key := client.ObjectKey{Namespace: rev.Spec.Namespace, Name: name}
 	var secret corev1.Secret
 	err := r.APIReader.Get(ctx, key, &secret)
 	found := err == nil
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("reading Secret %s: %w", key, err)
+		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
+	var current *pair
 	if found {
-		current, err := parsePair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		current, err = parsePair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 		owned := secret.Labels[operatorv1alpha1.LabelMesh] == rev.Spec.Mesh && metav1.IsControlledBy(&secret, rev)
 		if err == nil && owned && root.Signed(current.certificate) && !due(current.certificate, r.Now()) && fits(current) {
-			return nil
+			return current, nil
 		}
 	}
 	next, err := issue()
 	if err != nil {
-		return fmt.Errorf("making a certificate for Secret %s: %w", key, err)
+		return current, fmt.Errorf("making a certificate for Secret %s: %w", key, err)
 	}
 	wanted := &corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
@@ -89,8 +93,8 @@ func (r *Reconciler) certificate(ctx context.Context, rev *operatorv1alpha1.Mesh
 	}
 	wanted.Labels[operatorv1alpha1.LabelRevision] = rev.Spec.Revision
 	if _, err := r.applier.Apply(ctx, rev.Spec.Mesh, wanted); err != nil {
-		return fmt.Errorf("writing Secret %s: %w", key, err)
+		return current, fmt.Errorf("writing Secret %s: %w", key, err)
 	}
 	logf.FromContext(ctx).Info("Made certificate", "Secret", key.String(), "notAfter", next.certificate.NotAfter)
-	return nil
+	return next, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,6 +49,9 @@ func meshFromValues(name, namespace string, set []string) (*operatorv1alpha1.Mes
 			return nil, fmt.Errorf("--set osm.image: give both osm.image.registry and osm.image.tag")
 		}
 		images(m).OSM = registry + "/osm:" + tag
+	}
+	if a := m.Spec.CertificateAuthority; a != nil && a.BuiltIn != nil && a.BuiltIn.Secret != nil {
+		a.BuiltIn.Secret.Namespace = m.Spec.Namespace
 	}
 	return m, nil
 }
@@ -121,6 +125,7 @@ func values() map[string]value {
 			return &certificate(m).ServiceCertValidityDuration
 		}),
 		"osm.certificateProvider.kind":      builtInOnly,
+		"osm.caBundleSecretName":            caBundle,
 		"osm.outboundIPRangeExclusionList":  texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).OutboundIPRangeExclusionList }),
 		"osm.outboundIPRangeInclusionList":  texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).OutboundIPRangeInclusionList }),
 		"osm.networkInterfaceExclusionList": texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).NetworkInterfaceExclusionList }),
@@ -158,6 +163,17 @@ func builtInOnly(_ *operatorv1alpha1.Mesh, s string) error {
 	if s != "tresor" {
 		return fmt.Errorf("%q is not offered yet: only the built-in certificate authority, tresor, is", s)
 	}
+	return nil
+}
+
+// caBundle names the Secret with the root that there is already. It was in the namespace of
+// the mesh, whichever of the two values comes first.
+func caBundle(m *operatorv1alpha1.Mesh, s string) error {
+	if s == "" {
+		return errors.New("give the name of a Secret")
+	}
+	builtIn := ensure(&ensure(&m.Spec.CertificateAuthority).BuiltIn)
+	builtIn.Secret = &operatorv1alpha1.AuthoritySecret{Name: s}
 	return nil
 }
 

@@ -17,7 +17,7 @@ func TestMeshFromValues(t *testing.T) {
 		"osm.outboundPortExclusionList={6379,7070}",
 		"osm.osmController.replicaCount=3",
 		"osm.image.registry=registry.example/osm", "osm.image.tag=v1",
-		"osm.certificateProvider.kind=tresor",
+		"osm.certificateProvider.kind=tresor", "osm.caBundleSecretName=osm-ca-bundle", "osm.osmNamespace=mesh",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,10 @@ func TestMeshFromValues(t *testing.T) {
 	want := &operatorv1alpha1.Mesh{
 		ObjectMeta: metav1.ObjectMeta{Name: "osm"},
 		Spec: operatorv1alpha1.MeshSpec{
-			Namespace:    "osm-system",
+			Namespace: "mesh",
+			CertificateAuthority: &operatorv1alpha1.CertificateAuthority{BuiltIn: &operatorv1alpha1.BuiltInAuthority{
+				Secret: &operatorv1alpha1.AuthoritySecret{Namespace: "mesh", Name: "osm-ca-bundle"},
+			}},
 			ControlPlane: &operatorv1alpha1.ControlPlane{Replicas: 3},
 			Images:       &operatorv1alpha1.Images{OSM: "registry.example/osm/osm:v1"},
 			MeshConfig: &configv1alpha2.MeshConfigSpec{Traffic: &configv1alpha2.TrafficSpec{
@@ -44,6 +47,7 @@ func TestMeshFromValuesRefuses(t *testing.T) {
 		"An unknown value lists the known ones":    {"osm.nonsense=1", "osm.enableEgress"},
 		"A value that is no boolean says so":       {"osm.enableEgress=maybe", "neither true nor false"},
 		"A value without equals sign says how":     {"osm.enableEgress", "key=value"},
+		"A bundle without a name is refused":       {"osm.caBundleSecretName=", "the name of a Secret"},
 		"An authority that is not offered is told": {"osm.certificateProvider.kind=vault", "not offered yet"},
 	}
 	for name, tc := range cases {

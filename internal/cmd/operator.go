@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -137,9 +138,13 @@ func wireOperator(mgr manager.Manager, o operatorOptions, cert *trust.WebhookCer
 	if err != nil {
 		return err
 	}
+	expiry := &trust.Expiry{}
+	if err := ctrlmetrics.Registry.Register(expiry); err != nil {
+		return fmt.Errorf("registering the metrics of certificates: %w", err)
+	}
 	authority := trust.New(trust.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("osm-operator"),
-		Namespace: o.namespace, Catalogue: catalogue, Now: time.Now,
+		Namespace: o.namespace, Catalogue: catalogue, Expiry: expiry, Now: time.Now,
 	})
 	if err := authority.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the trust controller: %w", err)
