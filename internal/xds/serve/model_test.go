@@ -268,9 +268,14 @@ func contents(rt *rapid.T, x *discoveryv3.Resource) string {
 	return c.GetAltStatName()
 }
 
-// askForAll asks for what others wait for: clusters of a proxy that came with some go
-// once it has asked for listeners and routes.
+// askForAll asks for what others wait for: a proxy that came with some of what it has gets
+// listeners and routes once it has asked for clusters, and clusters go once it has asked
+// for those.
 func (m *model) askForAll(p *proxy) {
+	if !p.asked[cds] {
+		p.asked[cds] = true
+		p.ask(cds)
+	}
 	if !p.asked[lds] {
 		p.asked[lds] = true
 		p.ask(lds)

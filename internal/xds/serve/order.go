@@ -4,11 +4,16 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 )
 
 // Make before break, on one stream:
 //
 //	clusters ──> endpoints, secrets ──> listeners ──> routes ──> clusters that go
+//
+// The endpoints of clusters that go are there until these have gone: a cluster that is told
+// that there are none, while it warms, takes the place of one that has some.
 //
 // Listeners and routes wait until the proxy acknowledged clusters: Envoy does so only
 // once they are warm, so that nothing refers to what cannot serve yet. Clusters go
@@ -42,14 +47,17 @@ func (s *stream) kick() {
 	}
 }
 
-// held reports whether a kind waits for another. The caller holds mu.
+// held reports whether a kind waits for another. A proxy that comes back while clusters
+// warm asks for clusters last: until then nothing may refer to those that it has not.
+// The caller holds mu.
 func (s *stream) held(k kind) bool {
 	if k != listeners && k != routes {
 		return false
 	}
 	awaited := &s.subs[endpoints]
 	warming := awaited.asked && (awaited.fresh && awaited.due() || awaited.flight != nil && awaited.flight.fresh)
-	return s.subs[clusters].busy() || warming || k == routes && s.subs[listeners].busy()
+	unasked := s.resumed && !s.subs[clusters].asked
+	return unasked || s.subs[clusters].busy() || warming || k == routes && s.subs[listeners].busy()
 }
 
 // breaking reports whether listeners or routes may still use clusters that go. A
@@ -61,23 +69,62 @@ func (s *stream) breaking() bool {
 	return l.busy() || r.busy() || s.resumed && unasked
 }
 
-// release lets clusters go that nothing uses any more. The caller holds mu.
+// release lets clusters go that nothing uses any more, and after them the load assignments
+// that they may have waited for. The caller holds mu.
 func (s *stream) release() {
-	b := &s.subs[clusters]
-	if len(b.deferred) == 0 || !s.overdue && s.breaking() {
+	if !s.overdue && s.breaking() {
 		return
 	}
+	b := &s.subs[clusters]
 	for _, name := range slices.Sorted(maps.Keys(b.deferred)) {
 		b.mark(name)
 	}
 	b.deferred = nil
+	if !s.overdue && (b.busy() || !b.asked) {
+		return
+	}
+	for name := range s.left {
+		if e := &s.subs[endpoints]; e.wants(name) {
+			e.mark(name)
+		}
+	}
+	s.left = nil
+}
+
+// leave keeps the load assignments that the class refers to until now, and will not. The
+// caller holds mu.
+func (s *stream) leave(view *resource.Set, changed change) {
+	if s.view == nil || view == nil {
+		s.left = nil
+		return
+	}
+	leave := func(name string) {
+		if view.RefersTo(name) {
+			delete(s.left, name)
+			return
+		}
+		if r, _ := s.cache.assignment(name); r != nil && s.view.RefersTo(name) && s.subs[endpoints].wants(name) {
+			if s.left == nil {
+				s.left = map[string]*resource.Resource{}
+			}
+			s.left[name] = r
+		}
+	}
+	for _, name := range changed.names[endpoints] {
+		leave(name)
+	}
+	if changed.all {
+		for name := range s.subs[endpoints].names {
+			leave(name)
+		}
+	}
 }
 
 // time runs a clock while something is held, and stops it when nothing is. The caller
 // holds mu.
 func (s *stream) time(held bool) {
 	switch {
-	case !held && len(s.subs[clusters].deferred) == 0:
+	case !held && len(s.subs[clusters].deferred) == 0 && len(s.left) == 0:
 		if s.hold != nil {
 			s.hold.Stop()
 			s.hold = nil

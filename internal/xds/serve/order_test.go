@@ -44,7 +44,6 @@ func TestMakeBeforeBreak(t *testing.T) {
 		t.Parallel()
 		_, c := prepare(t, serve.Limits{})
 		made := c.want(t, "CDS +new")
-		c.take(t, "EDS -e") // which Envoy does not mind
 		c.take(t, "SDS +s")
 		c.ask(eds, "f")
 		warm := c.want(t, "EDS +f") // before the cluster is acknowledged: Envoy waits for them
@@ -58,27 +57,28 @@ func TestMakeBeforeBreak(t *testing.T) {
 		r := c.want(t, "RDS +r")
 		c.quiet(t)
 		c.ack(r)
-		c.take(t, "CDS -old")
+		gone := c.want(t, "CDS -old")
+		c.quiet(t)
+		c.ack(gone)
+		c.take(t, "EDS -e") // Envoy no longer asks for them by now
 		c.quiet(t)
 	})
 	t.Run("a proxy that never acknowledges clusters gets the rest", func(t *testing.T) {
 		t.Parallel()
 		_, c := prepare(t, serve.Limits{Hold: 50 * time.Millisecond})
 		c.want(t, "CDS +new")
-		c.take(t, "EDS -e")
 		c.take(t, "SDS +s")
-		c.take(t, "LDS +in")
-		c.take(t, "RDS +r")
-		c.quiet(t)
+		if diff := cmp.Diff([]string{"EDS -e", "LDS +in", "RDS +r"}, slices.Sorted(slices.Values([]string{summary(c.next(t)), summary(c.next(t)), summary(c.next(t))}))); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	})
 	t.Run("clusters that are never let go of go all the same", func(t *testing.T) {
 		t.Parallel()
 		_, c := prepare(t, serve.Limits{Hold: 50 * time.Millisecond})
 		c.take(t, "CDS +new")
-		c.take(t, "EDS -e")
 		c.take(t, "SDS +s")
 		c.want(t, "LDS +in") // never answered
-		if diff := cmp.Diff([]string{"CDS -old", "RDS +r"}, slices.Sorted(slices.Values([]string{summary(c.next(t)), summary(c.next(t))}))); diff != "" {
+		if diff := cmp.Diff([]string{"CDS -old", "EDS -e", "RDS +r"}, slices.Sorted(slices.Values([]string{summary(c.next(t)), summary(c.next(t)), summary(c.next(t))}))); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -105,6 +105,47 @@ func TestMakeBeforeBreak(t *testing.T) {
 		c.take(t, "EDS +e")
 		h.cache.SetShared("e", endpointsOf("e", "2"))
 		c.take(t, "EDS +e")
+	})
+	t.Run("a cluster that goes while its next form warms has its endpoints", func(t *testing.T) {
+		t.Parallel()
+		h := start(t)
+		h.cache.SetShared("e", endpointsOf("e", "1"))
+		h.cache.SetShared("f", endpointsOf("f", "1"))
+		h.cache.SetClass("a", set(t, cluster(t, "one", "1", "e"), listener("in", "1"), route("r", "1")))
+		c := follow(t, h, h.pod("1", "a"), map[string][]string{eds: {"e"}, rds: {"r"}})
+		h.cache.SetShared("e", endpointsOf("e", "2"))
+		before := c.want(t, "EDS +e") // so that those that it warms with are owed
+		h.cache.SetClass("a", set(t, cluster(t, "one", "2", "e"), listener("in", "1"), route("r", "1")))
+		warming := c.want(t, "CDS +one")
+		h.cache.SetClass("a", set(t, cluster(t, "two", "1", "f"), listener("in", "1"), route("r", "2")))
+		h.cache.SetShared("e", nil)
+		c.ack(before)
+		c.take(t, "EDS +e") // told that there are none, Envoy would put nothing in place of what serves
+		c.quiet(t)
+		c.ack(warming)
+		c.take(t, "CDS +two")
+		c.take(t, "RDS +r")
+		c.take(t, "CDS -one")
+		c.take(t, "EDS -e")
+		c.quiet(t)
+	})
+	t.Run("a proxy that comes back and asks for clusters last gets them first", func(t *testing.T) {
+		t.Parallel()
+		h := start(t)
+		h.cache.SetShared("e", endpointsOf("e", "1"))
+		h.cache.SetClass("a", set(t, cluster(t, "one", "1", "e"), listener("in", "1"), route("r", "2")))
+		c := h.connect(t, h.pod("1", "a"))
+		c.resume(eds, map[string]string{"e": "1"}, "e")
+		c.take(t, "EDS +e")
+		c.resume(lds, map[string]string{"in": "1"})
+		c.resume(rds, map[string]string{"r": "1"}, "r")
+		c.quiet(t)
+		c.resume(cds, map[string]string{"gone": "1"})
+		c.take(t, "CDS +one")
+		c.take(t, "EDS +e") // which the new cluster may wait for
+		c.take(t, "RDS +r")
+		c.take(t, "CDS -gone")
+		c.quiet(t)
 	})
 	t.Run("endpoints that change do not keep listeners waiting", func(t *testing.T) {
 		t.Parallel()

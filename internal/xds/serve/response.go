@@ -188,7 +188,7 @@ func (s *stream) look(k kind, name string) (*resource.Resource, bool) {
 		return s.view.Get(k.url(), name), true
 	}
 	if !s.view.RefersTo(name) {
-		return nil, true
+		return s.left[name], true
 	}
 	return s.cache.assignment(name)
 }

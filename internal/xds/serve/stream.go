@@ -47,6 +47,9 @@ type stream struct {
 	view  *resource.Set // nil until the class is compiled
 	subs  [kinds]subscription
 	out   chan cache.DeltaResponse
+	// left are load assignments that the class no longer refers to, though clusters that
+	// the proxy still has may wait for them.
+	left map[string]*resource.Resource
 	// resumed says that the proxy came with configuration from an earlier stream.
 	resumed bool
 	// hold runs while something waits for another kind, for the holds-th time; overdue
@@ -145,7 +148,7 @@ func (s *stream) takeKnown(k kind, req *discoveryv3.DeltaDiscoveryRequest) (*NAC
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &s.subs[k]
-	if k == clusters && !b.asked && len(req.GetInitialResourceVersions()) > 0 {
+	if !b.asked && !s.resumed && len(req.GetInitialResourceVersions()) > 0 {
 		s.resumed = true
 		s.metrics.reconnects.Inc()
 	}
@@ -169,6 +172,7 @@ func (s *stream) takeKnown(k kind, req *discoveryv3.DeltaDiscoveryRequest) (*NAC
 func (s *stream) update(class string, view *resource.Set, changed change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.leave(view, changed)
 	s.class, s.view = class, view
 	concerned := changed.all
 	for k := range kind(kinds) {
