@@ -57,14 +57,25 @@ func underLoad(ctx context.Context, t *testing.T, ns string, fault func()) {
 // underLoadFrom does the same with the loads in a namespace of their own.
 func underLoadFrom(ctx context.Context, t *testing.T, from, ns string, fault func()) {
 	t.Helper()
-	var pods []*corev1.Pod
-	for name, args := range map[string][]string{
+	loads := startLoads(ctx, t, from, map[string][]string{
 		"load-http": {"-target", "http://server." + ns + ":8080/", "-rate", "100", "-concurrency", "4"},
 		"load-new":  {"-target", "http://server." + ns + ":8080/", "-rate", "50", "-keep-alive=false"},
 		"load-grpc": {"-protocol", "grpc", "-target", "grpc." + ns + ":9000", "-rate", "50"},
-	} {
-		w := workload{namespace: from, name: name, args: append([]string{"client", "-timeout", "10s"}, args...)}
-		running(ctx, t, w)
+	})
+	fault()
+	nothingLost(ctx, t, loads)
+}
+
+// startLoads starts clients with these flags, and has them count anew once they are served.
+func startLoads(ctx context.Context, t *testing.T, ns string, flags map[string][]string) []*corev1.Pod {
+	t.Helper()
+	var workloads []workload
+	for name, args := range flags {
+		workloads = append(workloads, workload{namespace: ns, name: name, args: append([]string{"client", "-timeout", "10s"}, args...)})
+	}
+	running(ctx, t, workloads...)
+	var pods []*corev1.Pod
+	for _, w := range workloads {
 		pods = append(pods, podOf(ctx, t, w))
 	}
 	for _, p := range pods {
@@ -75,9 +86,14 @@ func underLoadFrom(ctx context.Context, t *testing.T, from, ns string, fault fun
 		_, err := shared.Counters(ctx, p, true)
 		must(t, err)
 	}
-	fault()
-	for _, p := range pods {
-		r, err := shared.Counters(ctx, p, false)
+	return pods
+}
+
+// nothingLost holds loads to have been served, all of what they asked for.
+func nothingLost(ctx context.Context, t *testing.T, loads []*corev1.Pod) {
+	t.Helper()
+	for _, p := range loads {
+		r, err := shared.Counters(ctx, p, true)
 		must(t, err)
 		t.Logf("%s: %d requests, %d failed, %d sent again by the client, p99 %.1f ms", p.Labels["app"], r.Sent, r.Failed(), r.Retried, r.Latency.P99)
 		allServed(t, p.Labels["app"], r)
