@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -29,6 +30,13 @@ type server struct {
 	refused error
 	// sent counts what went out since it was reset.
 	sentBytes, sentResources int
+	// onDemand says that the clusters of services are sent only when asked for by name.
+	onDemand bool
+}
+
+// unasked says whether a resource is sent without being asked for by name.
+func (s *server) unasked(typeURL, name string) bool {
+	return wildcard(typeURL) && (!s.onDemand || typeURL != resource.ClusterType || !strings.Contains(name, "|"))
 }
 
 func newServer(all resources) *server {
@@ -79,7 +87,9 @@ func (s *server) handle(r *discoveryv3.DeltaDiscoveryRequest) error {
 	var names []string
 	if !known && wildcard(r.GetTypeUrl()) {
 		for n := range s.all[r.GetTypeUrl()] {
-			names = append(names, n)
+			if s.unasked(r.GetTypeUrl(), n) {
+				names = append(names, n)
+			}
 		}
 		slices.Sort(names)
 	}
@@ -122,7 +132,7 @@ func (s *server) replace(all resources) error {
 		var names []string
 		for n, r := range all[typeURL] {
 			old := before[typeURL][n]
-			if (old == nil || old.Version != r.Version) && (wildcard(typeURL) || s.asked[typeURL][n]) {
+			if (old == nil || old.Version != r.Version) && (s.unasked(typeURL, n) || s.asked[typeURL][n]) {
 				names = append(names, n)
 			}
 		}
@@ -146,6 +156,9 @@ func (s *server) idle() (bool, error) {
 		return false, s.refused
 	}
 	for _, typeURL := range []string{resource.EndpointType, resource.RouteType} {
+		if s.onDemand && typeURL == resource.EndpointType {
+			continue
+		}
 		for n := range s.all[typeURL] {
 			if !s.asked[typeURL][n] {
 				return false, nil

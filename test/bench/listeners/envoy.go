@@ -27,6 +27,9 @@ type measurement struct {
 	sent                   int // bytes
 	oneBytes, oneResources int
 	oneCPU, oneAck         time.Duration
+	// What a service's first call takes, and the next, and memory thereafter.
+	firstCall, nextCall time.Duration
+	residentInUse       float64
 	// What became of listeners with each service.
 	added, modified, inPlace int
 }
@@ -80,17 +83,23 @@ func measure(ctx context.Context, binary string, s shape, l load) (measurement, 
 		return measurement{}, err
 	}
 	m := newMesh(roots, document)
+	if l.services > 0 {
+		if m.ports, err = freePorts(ctx, called); err != nil {
+			return measurement{}, err
+		}
+	}
 	first, err := m.shaped(s, l.services)
 	if err != nil {
 		return measurement{}, err
 	}
 	control := newServer(first)
+	control.onDemand = s.onDemand
 	stop, err := serve(dir, control)
 	if err != nil {
 		return measurement{}, err
 	}
 	defer stop()
-	p, err := start(ctx, binary, dir, s.eager, l.workers)
+	p, err := start(ctx, binary, dir, s, l.workers)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -103,8 +112,47 @@ func measure(ctx context.Context, binary string, s shape, l load) (measurement, 
 	if out.resident, out.allocated, err = p.settle(ctx, l.quiet); err != nil {
 		return measurement{}, err
 	}
-	err = p.grow(ctx, control, m, s, l, &out)
-	return out, err
+	if err := p.grow(ctx, control, m, s, l, &out); err != nil {
+		return measurement{}, err
+	}
+	return out, p.use(ctx, m, l, &out)
+}
+
+// use calls some services, each twice, and measures what has become of the memory. Their
+// endpoints refuse connections, so that the answer takes no longer than Envoy does.
+func (p *process) use(ctx context.Context, m *mesh, l load, out *measurement) error {
+	for _, port := range m.ports {
+		for _, took := range []*time.Duration{&out.firstCall, &out.nextCall} {
+			began := time.Now()
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port), http.NoBody)
+			if err != nil {
+				return err
+			}
+			r, err := http.DefaultClient.Do(request)
+			if err != nil {
+				return nil //nolint:nilerr // nothing listens in this shape
+			}
+			_ = r.Body.Close()
+			*took += time.Since(began) / time.Duration(len(m.ports))
+		}
+	}
+	var err error
+	out.residentInUse, _, err = p.settle(ctx, l.quiet)
+	return err
+}
+
+// freePorts returns ports of 127.0.0.1 that nobody listens on.
+func freePorts(ctx context.Context, count int) ([]int, error) {
+	var out []int
+	for range count {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		out = append(out, l.Addr().(*net.TCPAddr).Port)
+	}
+	return out, nil
 }
 
 // shaped returns the resources of a mesh of count services.
@@ -116,6 +164,7 @@ func (m *mesh) shaped(s shape, count int) (resources, error) {
 	}
 	if count > 0 {
 		s.apply(c)
+		c.reach(m.ports)
 	}
 	return c.resources()
 }
@@ -177,10 +226,13 @@ func serve(dir string, control *server) (stop func(), err error) {
 	return g.Stop, nil
 }
 
-func start(ctx context.Context, binary, dir string, eager bool, workers int) (*process, error) {
+func start(ctx context.Context, binary, dir string, s shape, workers int) (*process, error) {
 	stats := "deferred_stat_options: {enable_deferred_creation_stats: true}"
-	if eager {
+	if s.eager {
 		stats = ""
+	}
+	if s.deferred {
+		stats += "\ncluster_manager: {enable_deferred_cluster_creation: true}"
 	}
 	path := filepath.Join(dir, "envoy.yaml")
 	if err := os.WriteFile(path, fmt.Appendf(nil, bootstrap, dir, stats), 0o600); err != nil {

@@ -39,8 +39,8 @@ func run(ctx context.Context) error {
 	if *envoy == "" {
 		return fmt.Errorf("say where Envoy is, by OSM_TEST_ENVOY or -envoy")
 	}
-	fmt.Printf("| shape | workers | RSS MiB | allocated MiB | KiB per service | ready | initial MiB sent | +1: bytes | +1: resources | +1: CPU | +1: acknowledged | listeners added / modified / in place |\n")
-	fmt.Printf("|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Printf("| shape | workers | RSS MiB | allocated MiB | KiB per service | ready | initial MiB sent | +1: bytes | +1: resources | +1: CPU | +1: acknowledged | listeners added / modified / in place | RSS MiB with 5 services called | first call | next call |\n")
+	fmt.Printf("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for w := range strings.SplitSeq(*workers, ",") {
 		n, err := strconv.Atoi(w)
 		if err != nil {
@@ -74,8 +74,8 @@ func row(s shape, workers, services int, floor float64, m measurement) string {
 	if services > 0 && floor > 0 {
 		each = fmt.Sprintf("%.1f", (m.allocated-floor)/float64(services)/1024)
 	}
-	return fmt.Sprintf("| %s | %d | %.1f | %.1f | %s | %s | %.2f | %d | %d | %s | %s | %d / %d / %d |",
+	return fmt.Sprintf("| %s | %d | %.1f | %.1f | %s | %s | %.2f | %d | %d | %s | %s | %d / %d / %d | %.1f | %s | %s |",
 		s.name, workers, m.resident/mib, m.allocated/mib, each, m.ready.Round(10*time.Millisecond), float64(m.sent)/mib,
 		m.oneBytes, m.oneResources, m.oneCPU.Round(10*time.Microsecond), m.oneAck.Round(10*time.Microsecond),
-		m.added, m.modified, m.inPlace)
+		m.added, m.modified, m.inPlace, m.residentInUse/mib, m.firstCall.Round(10*time.Microsecond), m.nextCall.Round(10*time.Microsecond))
 }

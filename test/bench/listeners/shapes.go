@@ -5,18 +5,21 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -36,6 +39,10 @@ type shape struct {
 	empty bool
 	// eager has Envoy make all statistics at once.
 	eager bool
+	// deferred has Envoy make what a worker thread knows of a cluster when the thread first uses it.
+	deferred bool
+	// onDemand has Envoy ask for the clusters of services when they are first called.
+	onDemand bool
 	// apply changes the translator's resources, which are in shape (a), into this one.
 	apply func(*config)
 }
@@ -55,6 +62,9 @@ func shapes() []shape {
 		{name: "(a) statistics per listener", apply: (*config).ownStatistics},
 		{name: "(a) all statistics made at once", eager: true, apply: same},
 		{name: "(a) statistics per listener, all made at once", eager: true, apply: (*config).ownStatistics},
+		{name: "(a) clusters on demand", onDemand: true, apply: (*config).clustersOnDemand},
+		{name: "(a) clusters made by threads when used", deferred: true, apply: same},
+		{name: "(a) clusters without TLS, made by threads when used", deferred: true, apply: (*config).withoutTLS},
 		{name: "(a) clusters without TLS", apply: (*config).withoutTLS},
 	}
 }
@@ -75,6 +85,8 @@ type mesh struct {
 	services   []*ir.Destination
 	// document says where the workload's certificate is.
 	document string
+	// ports are where the services that are called can be reached.
+	ports []int
 }
 
 func newMesh(roots []byte, document string) *mesh {
@@ -149,7 +161,7 @@ func unpack[T any, M interface {
 	return out, nil
 }
 
-// twoPods is the load assignment of a service with two replicas.
+// twoPods is the load assignment of a service with two replicas, which refuse connections.
 func twoPods(assignment string) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: assignment, Endpoints: []*endpointv3.LocalityLbEndpoints{{}}}
 	for i := range 2 {
@@ -240,6 +252,22 @@ func (c *config) takeManager(table string) []*listenerv3.Filter {
 	return filters
 }
 
+// called is how many services are called once everything is in place, when shapes are
+// measured in use.
+const called = 5
+
+// reach lets the first services be called at ports of 127.0.0.1, without redirection.
+func (c *config) reach(ports []int) {
+	for i, port := range ports {
+		n := fmt.Sprintf("outbound/team-%d/service-%d/%d", i%20, i, servicePort)
+		if c.listeners[n] == nil {
+			return
+		}
+		c.listeners[n].Address = address("127.0.0.1", uint32(port))
+		c.listeners[n].BindToPort = wrapperspb.Bool(true)
+	}
+}
+
 func (c *config) clustersOnly() {
 	for _, n := range c.services() {
 		delete(c.listeners, n)
@@ -307,6 +335,18 @@ func (c *config) ownStatistics() {
 	for _, n := range c.services() {
 		c.listeners[n].StatPrefix = ""
 	}
+}
+
+// clustersOnDemand has a request wait for its cluster where Envoy does not know it yet.
+func (c *config) clustersOnDemand() {
+	filter := &hcmv3.HttpFilter{Name: "envoy.filters.http.on_demand", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&ondemandv3.OnDemand{
+		Odcds: &ondemandv3.OnDemandCds{Timeout: durationpb.New(5 * time.Second), Source: &corev3.ConfigSource{
+			ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3,
+		}},
+	})}}
+	c.eachManager(func(_ string, m *hcmv3.HttpConnectionManager) {
+		m.HttpFilters = append([]*hcmv3.HttpFilter{filter}, m.GetHttpFilters()...)
+	})
 }
 
 func (c *config) withoutTLS() {
