@@ -36,6 +36,9 @@ type sent struct {
 	shared  map[string]*resource.Resource
 	moved   map[string]string
 	log     []string
+	// resources counts those that differ from what was handed on before: what proxies
+	// that have everything are sent.
+	resources int
 	// unsettled, if set, is waited for by whoever asks whether proxies have settled.
 	unsettled chan struct{}
 }
@@ -49,7 +52,29 @@ func (s *sent) SetClass(id string, set *resource.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = append(s.log, "class "+id)
+	s.resources += differing(s.classes[id], set)
 	s.classes[id] = set
+}
+
+// differing counts the resources that are new in a set, changed or gone.
+func differing(old, set *resource.Set) int {
+	count := 0
+	for _, kind := range []string{resource.ListenerType, resource.RouteType, resource.ClusterType, resource.SecretType} {
+		for name, r := range set.All(kind) {
+			if old == nil || old.Get(kind, name) == nil || old.Get(kind, name).Version != r.Version {
+				count++
+			}
+		}
+		if old == nil {
+			continue
+		}
+		for name := range old.All(kind) {
+			if set.Get(kind, name) == nil {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // DeleteClass implements controlplane.Cache.
@@ -72,6 +97,7 @@ func (s *sent) SetShared(name string, r *resource.Resource) {
 		return
 	case old == nil || old.Version != r.Version: // the cache sends nothing else
 		s.log = append(s.log, "endpoints "+name)
+		s.resources++
 	}
 	s.shared[name] = r
 }

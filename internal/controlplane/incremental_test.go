@@ -19,7 +19,7 @@ import (
 
 // TestOnlyClassesThatDependAreCompiled counts, for each kind of event in a mesh of a
 // thousand services, how many classes are compiled, how many of them are sent something
-// else, and how many load assignments are made.
+// else, how many load assignments are made, and how many resources differ in all of it.
 func TestOnlyClassesThatDependAreCompiled(t *testing.T) {
 	m := mall{services: 1000, pods: 2}
 	ctx := t.Context()
@@ -34,8 +34,11 @@ func TestOnlyClassesThatDependAreCompiled(t *testing.T) {
 		name                    string
 		facts                   []mesh.Fact
 		compiled, sent, assigns int
+		// resources is how many differ, counted for each class and each load assignment. Those
+		// of a class that is new are all counted, though its proxies may have had them.
+		resources int
 	}{
-		{name: "an endpoint", facts: []mesh.Fact{m.endpoints(5, false)}, assigns: 1},
+		{name: "an endpoint", facts: []mesh.Fact{m.endpoints(5, false)}, assigns: 1, resources: 1},
 		{name: "endpoints as they were", facts: []mesh.Fact{m.endpoints(5, false)}},
 		{name: "a pod that ends", facts: []mesh.Fact{m.pod(5, 0, func(p *mesh.Pod) { p.Terminating = true })}},
 		{name: "a pod as it was", facts: []mesh.Fact{m.pod(5, 1)}},
@@ -46,30 +49,30 @@ func TestOnlyClassesThatDependAreCompiled(t *testing.T) {
 		{name: "settings as they were", facts: []mesh.Fact{other(func(*mesh.Settings) {})}},
 		{name: "a setting that is not for proxies", facts: []mesh.Fact{other(func(s *mesh.Settings) { s.LeafLifetime = time.Hour })}},
 		{name: "a TrafficTarget that says the same", facts: []mesh.Fact{object(shop(5), 2, m.target(5, 5, 4, 3, 2, 1))}},
-		{name: "a TrafficTarget without one of its sources", facts: []mesh.Fact{object(shop(5), 3, m.target(5, 1, 2, 3, 4))}, compiled: 2, sent: 2},
-		{name: "a TrafficTarget more", facts: []mesh.Fact{object("more", 1, m.target(5, 500))}, compiled: 2, sent: 2},
-		{name: "a TrafficTarget that is gone", facts: []mesh.Fact{noObject[accessv1alpha3.TrafficTargetSpec](shop(5))}, compiled: 5, sent: 5},
-		{name: "that TrafficTarget again", facts: []mesh.Fact{object(shop(5), 1, m.target(5, 1, 2, 3, 4, 5))}, compiled: 6, sent: 6},
-		{name: "an HTTPRouteGroup", facts: []mesh.Fact{object(shop(5), 2, routes("/books"))}, compiled: 1, sent: 1},
+		{name: "a TrafficTarget without one of its sources", facts: []mesh.Fact{object(shop(5), 3, m.target(5, 1, 2, 3, 4))}, compiled: 2, sent: 2, resources: 5},
+		{name: "a TrafficTarget more", facts: []mesh.Fact{object("more", 1, m.target(5, 500))}, compiled: 2, sent: 2, resources: 5},
+		{name: "a TrafficTarget that is gone", facts: []mesh.Fact{noObject[accessv1alpha3.TrafficTargetSpec](shop(5))}, compiled: 5, sent: 5, resources: 14},
+		{name: "that TrafficTarget again", facts: []mesh.Fact{object(shop(5), 1, m.target(5, 1, 2, 3, 4, 5))}, compiled: 6, sent: 6, resources: 17},
+		{name: "an HTTPRouteGroup", facts: []mesh.Fact{object(shop(5), 2, routes("/books"))}, compiled: 1, sent: 1, resources: 1},
 		{name: "an HTTPRouteGroup that nobody names", facts: []mesh.Fact{object("more", 1, routes("/"))}},
 		{name: "a TCPRoute that nobody names", facts: []mesh.Fact{object("more", 1, specsv1alpha4.TCPRouteSpec{})}},
-		{name: "a TrafficSplit is for the callers of its root, and of its back ends", facts: []mesh.Fact{object("more", 1, splitOf(shop(5), shop(5), shop(700)))}, compiled: 6 + 5, sent: 6 + 5},
-		{name: "weights of a TrafficSplit", facts: []mesh.Fact{object("more", 2, splitOf(shop(5), shop(5), shop(5), shop(700)))}, compiled: 6 + 5, sent: 6 + 5},
-		{name: "a TrafficSplit that is gone", facts: []mesh.Fact{noObject[splitv1alpha4.TrafficSplitSpec]("more")}, compiled: 6 + 5, sent: 6 + 5},
-		{name: "a Retry", facts: []mesh.Fact{object("more", 1, retryOf(shop(6), shop(5), 3))}, compiled: 1, sent: 1},
+		{name: "a TrafficSplit is for the callers of its root, and of its back ends", facts: []mesh.Fact{object("more", 1, splitOf(shop(5), shop(5), shop(700)))}, compiled: 6 + 5, sent: 6 + 5, resources: 16},
+		{name: "weights of a TrafficSplit", facts: []mesh.Fact{object("more", 2, splitOf(shop(5), shop(5), shop(5), shop(700)))}, compiled: 6 + 5, sent: 6 + 5, resources: 11},
+		{name: "a TrafficSplit that is gone", facts: []mesh.Fact{noObject[splitv1alpha4.TrafficSplitSpec]("more")}, compiled: 6 + 5, sent: 6 + 5, resources: 16},
+		{name: "a Retry", facts: []mesh.Fact{object("more", 1, retryOf(shop(6), shop(5), 3))}, compiled: 1, sent: 1, resources: 1},
 		{name: "a Retry of what is not called", facts: []mesh.Fact{object("other", 1, retryOf(shop(600), shop(5), 3))}},
-		{name: "a bound of connections", facts: []mesh.Fact{object("more", 1, settingOf(shop(5), 9, 0))}, compiled: 6, sent: 6},
-		{name: "a bound of requests", facts: []mesh.Fact{object("other", 1, settingOf(shop(8), 0, 9))}, compiled: 1, sent: 1},
-		{name: "an Egress", facts: []mesh.Fact{object("routes", 1, routes("/")), object("more", 1, egressOf(shop(5), "a.example"))}, compiled: 1, sent: 1},
-		{name: "an IngressBackend", facts: []mesh.Fact{object("more", 1, ingressOf(shop(5), shop(900)))}, compiled: 1, sent: 1},
-		{name: "an endpoint of its gateway", facts: []mesh.Fact{mesh.SliceFact{Key: key(shop(900))}}, compiled: 1, sent: 1, assigns: 1},
+		{name: "a bound of connections", facts: []mesh.Fact{object("more", 1, settingOf(shop(5), 9, 0))}, compiled: 6, sent: 6, resources: 6},
+		{name: "a bound of requests", facts: []mesh.Fact{object("other", 1, settingOf(shop(8), 0, 9))}, compiled: 1, sent: 1, resources: 1},
+		{name: "an Egress", facts: []mesh.Fact{object("routes", 1, routes("/")), object("more", 1, egressOf(shop(5), "a.example"))}, compiled: 1, sent: 1, resources: 3},
+		{name: "an IngressBackend", facts: []mesh.Fact{object("more", 1, ingressOf(shop(5), shop(900)))}, compiled: 1, sent: 1, resources: 2},
+		{name: "an endpoint of its gateway", facts: []mesh.Fact{mesh.SliceFact{Key: key(shop(900))}}, compiled: 1, sent: 1, assigns: 1, resources: 3},
 		{name: "a Service that nobody may call", facts: []mesh.Fact{service("more", 1)}},
-		{name: "a Service that selects pods of another", facts: []mesh.Fact{service("more", 1, func(s *mesh.Service) { s.Selector = map[string]string{"app": shop(100)} })}, compiled: 6, sent: 6, assigns: 1},
-		{name: "a port of a Service", facts: []mesh.Fact{m.service(100, func(s *mesh.Service) { s.Ports[0].TargetPort = 8081 })}, compiled: 6, sent: 6},
-		{name: "a setting of all proxies", facts: []mesh.Fact{other(func(s *mesh.Settings) { s.Tracing = &mesh.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/"} })}, compiled: 1000, sent: 1000},
+		{name: "a Service that selects pods of another", facts: []mesh.Fact{service("more", 1, func(s *mesh.Service) { s.Selector = map[string]string{"app": shop(100)} })}, compiled: 6, sent: 6, assigns: 1, resources: 38},
+		{name: "a port of a Service", facts: []mesh.Fact{m.service(100, func(s *mesh.Service) { s.Ports[0].TargetPort = 8081 })}, compiled: 6, sent: 6, resources: 18},
+		{name: "a setting of all proxies", facts: []mesh.Fact{other(func(s *mesh.Settings) { s.Tracing = &mesh.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/"} })}, compiled: 1000, sent: 1000, resources: 7007},
 	} {
-		w.recompiled = 0
-		got := struct{ compiled, sent, assigns int }{}
+		w.recompiled, w.sent.resources = 0, 0
+		got := struct{ compiled, sent, assigns, resources int }{}
 		for _, what := range w.apply(ctx, step.facts...) {
 			switch what[0] {
 			case 'c':
@@ -78,9 +81,9 @@ func TestOnlyClassesThatDependAreCompiled(t *testing.T) {
 				got.assigns++
 			}
 		}
-		got.compiled = w.recompiled
-		if want := (struct{ compiled, sent, assigns int }{step.compiled, step.sent, step.assigns}); got != want {
-			t.Errorf("%s: (compiled, sent, assigned) is %v, want %v", step.name, got, want)
+		got.compiled, got.resources = w.recompiled, w.sent.resources
+		if want := (struct{ compiled, sent, assigns, resources int }{step.compiled, step.sent, step.assigns, step.resources}); got != want {
+			t.Errorf("%s: (compiled, sent, assigned, resources) is %v, want %v", step.name, got, want)
 		}
 	}
 }
