@@ -211,6 +211,9 @@ func TestMuchInput(t *testing.T) {
 		"1 MiB of matches":   badTarget + fmt.Sprintf(badGroup, many(3000, func(i int) string { return fmt.Sprintf("{name: m%d, pathRegex: '/a.*/%0300d'}", i, i) })),
 		"1 MiB of sources": strings.Replace(badTarget, "[{kind: ServiceAccount, name: buyer, namespace: shop}]",
 			"["+many(4000, func(i int) string { return fmt.Sprintf("{kind: ServiceAccount, name: s%0220d, namespace: shop}", i) })+"]", 1) + fmt.Sprintf(badGroup, "{name: a}"),
+		"a thousand matches for ten thousand sources": strings.Replace(badTarget, "[{kind: ServiceAccount, name: buyer, namespace: shop}]",
+			"["+many(10000, func(i int) string { return fmt.Sprintf("{kind: ServiceAccount, name: s%d, namespace: shop}", i) })+"]", 1) +
+			fmt.Sprintf(badGroup, many(1000, func(i int) string { return fmt.Sprintf("{name: m%d, pathRegex: '/a/%d/.*'}", i, i) })),
 		"1 MiB of ports":   strings.Replace(badTarget, "HTTPRouteGroup", "TCPRoute", 1) + fmt.Sprintf(badRoute, "["+many(100000, func(i int) string { return fmt.Sprint(i) })+"]"),
 		"1 MiB of weights": fmt.Sprintf(badSplit, many(10000, func(int) string { return "{service: next, weight: 2147483647}" })),
 		"1 MiB of hosts":   fmt.Sprintf(badEgress, "hosts: ["+many(30000, func(i int) string { return fmt.Sprintf("h%d.example.com", i) })+"], ports: [{number: 80, protocol: http}]"),

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -14,6 +15,9 @@ import (
 const (
 	mostRoutes = 2048
 	mostGrants = 1024
+	// mostNames bounds the names of callers in all routes together, each of which repeats
+	// those who may take it.
+	mostNames = 1 << 16
 )
 
 // inbound returns the ports that a class serves, in the order of their numbers. Where
@@ -130,7 +134,8 @@ type permission struct {
 // mergeMatches gives equal matches one permission, and puts the more exact ones first.
 func mergeMatches(grants []*grant) []*permission {
 	byID := map[string]*permission{}
-	for _, g := range grants {
+	from := map[*permission][]int{}
+	for i, g := range grants {
 		for _, m := range g.matches {
 			p := byID[m.id]
 			if p == nil {
@@ -138,16 +143,40 @@ func mergeMatches(grants []*grant) []*permission {
 				byID[m.id] = p
 			}
 			p.name = min(p.name, m.name)
-			p.allowed.ServiceAccounts = append(p.allowed.ServiceAccounts, g.sources...)
+			from[p] = append(from[p], i)
 		}
 	}
 	out := slices.SortedFunc(maps.Values(byID), func(a, b *permission) int {
 		return compareMatches(a.routeMatch, b.routeMatch)
 	})
+	sources := sourcesOnce(grants)
 	for _, p := range out {
-		p.allowed = principals(p.allowed.ServiceAccounts)
+		p.allowed = sources(from[p])
 	}
 	return out
+}
+
+// sourcesOnce returns who is allowed by some of the grants. All that are allowed by the same
+// share one list: matches and sources are up to ten thousands each, and must not multiply.
+func sourcesOnce(grants []*grant) func([]int) ir.Principals {
+	known := map[string]ir.Principals{}
+	return func(of []int) ir.Principals {
+		of = slices.Compact(of)
+		if len(of) == 1 {
+			return ir.Principals{ServiceAccounts: grants[of[0]].sources}
+		}
+		id := fmt.Sprint(of)
+		who, ok := known[id]
+		if !ok {
+			var all []identity.ServiceAccount
+			for _, i := range of {
+				all = append(all, grants[i].sources...)
+			}
+			who = principals(all)
+			known[id] = who
+		}
+		return who
+	}
 }
 
 // addUp makes routes of permissions. A proxy takes the first route that matches, so
@@ -158,15 +187,20 @@ func addUp(account identity.ServiceAccount, permissions []*permission) (routes [
 		return []ir.InboundRoute{anyOf(account, permissions)}, true
 	}
 	out := make([]ir.InboundRoute, 0, len(permissions))
-	grants := 0
+	grants, names := 0, 0
 	for i, p := range permissions {
 		r := ir.InboundRoute{Name: p.name, Match: p.match, Allow: p.allowed}
+		names += len(p.allowed.ServiceAccounts)
 		for _, later := range permissions[i+1:] {
 			if !subset(later.allowed, p.allowed) && mayOverlap(p.routeMatch, later.routeMatch) {
 				r.Also = append(r.Also, ir.Grant{Match: later.match, Allow: later.allowed})
+				names += len(later.allowed.ServiceAccounts)
+			}
+			if names > mostNames {
+				return []ir.InboundRoute{anyOf(account, permissions)}, true
 			}
 		}
-		if grants += len(r.Also); grants > mostGrants {
+		if grants += len(r.Also); grants > mostGrants || names > mostNames {
 			return []ir.InboundRoute{anyOf(account, permissions)}, true
 		}
 		out = append(out, r)
@@ -187,10 +221,18 @@ func anyOf(account identity.ServiceAccount, permissions []*permission) ir.Inboun
 
 // subset reports whether all whom a means are meant by b; both are sorted.
 func subset(a, b ir.Principals) bool {
+	if one(a.ServiceAccounts, b.ServiceAccounts) {
+		return true
+	}
 	for _, account := range a.ServiceAccounts {
 		if _, found := slices.BinarySearchFunc(b.ServiceAccounts, account, identity.Compare); !found {
 			return false
 		}
 	}
 	return true
+}
+
+// one reports whether two lists are the same in memory.
+func one(a, b []identity.ServiceAccount) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

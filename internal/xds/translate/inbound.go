@@ -174,14 +174,14 @@ func (p *parts) inboundChain(m *maker, port ir.InboundPort, server string, bound
 
 // anyRoute are those who may send at least one kind of request.
 func anyRoute(port ir.InboundPort) ir.Principals {
-	var who ir.Principals
+	var all []ir.Principals
 	for _, r := range port.Routes {
-		who = either(who, both(r.Allow, port.Allow))
+		all = append(all, r.Allow)
 		for _, g := range r.Also {
-			who = either(who, both(g.Allow, port.Allow))
+			all = append(all, g.Allow)
 		}
 	}
-	return who
+	return both(either(all), port.Allow)
 }
 
 // inboundManager trusts nothing that a client says of itself: the certificate's name
@@ -289,8 +289,12 @@ func free(hosts []string, taken map[string]bool) []string {
 // else they may of it.
 func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, local string) *routev3.Route {
 	rules := p.allow(r.Name, both(r.Allow, port))
-	for i, also := range r.Also {
-		p.grant(rules, fmt.Sprintf("also %d", i), both(also.Allow, port), m.requests(also.Match))
+	for i, also := range grouped(r.Also) {
+		var permitted []*rbacconfigv3.Permission
+		for _, match := range also.matches {
+			permitted = append(permitted, m.requests(match))
+		}
+		p.grant(rules, fmt.Sprintf("also %d", i), both(also.allow, port), permitted...)
 	}
 	perFilter := map[string]*anypb.Any{rbacFilter: m.pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: rules}})}
 	if r.RateLimit != nil {
@@ -305,6 +309,25 @@ func (p *parts) inboundRoute(m *maker, r *ir.InboundRoute, port ir.Principals, l
 		}},
 		TypedPerFilterConfig: perFilter,
 	}
+}
+
+// group is who may send any of several kinds of requests.
+type group struct {
+	allow   ir.Principals
+	matches []ir.HTTPMatch
+}
+
+// grouped puts together what neighbours allow to the same, so that they are named once.
+func grouped(grants []ir.Grant) []group {
+	var out []group
+	for _, g := range grants {
+		if last := len(out) - 1; last >= 0 && equal(out[last].allow, g.Allow) {
+			out[last].matches = append(out[last].matches, g.Match)
+			continue
+		}
+		out = append(out, group{allow: g.Allow, matches: []ir.HTTPMatch{g.Match}})
+	}
+	return out
 }
 
 // comparesPaths reports whether it matters how a path is read.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,14 +39,14 @@ func (p *parts) allow(policy string, who ir.Principals) *rbacv3.RBAC {
 	return out
 }
 
-// grant adds a policy for what is permitted to those who are meant, if anybody is.
-func (p *parts) grant(rules *rbacv3.RBAC, policy string, who ir.Principals, permitted *rbacv3.Permission) {
+// grant adds a policy for all that is permitted to those who are meant, if anybody is.
+func (p *parts) grant(rules *rbacv3.RBAC, policy string, who ir.Principals, permitted ...*rbacv3.Permission) {
 	var principals []*rbacv3.Principal
 	for _, n := range p.names(who) {
 		principals = append(principals, authenticated(n))
 	}
 	if len(principals) > 0 {
-		rules.Policies[policy] = &rbacv3.Policy{Permissions: []*rbacv3.Permission{permitted}, Principals: principals}
+		rules.Policies[policy] = &rbacv3.Policy{Permissions: permitted, Principals: principals}
 	}
 }
 
@@ -110,20 +111,47 @@ func both(a, b ir.Principals) ir.Principals {
 	if a.Any {
 		return b
 	}
-	if b.Any {
+	if b.Any || equal(a, b) {
 		return a
 	}
+	if len(a.ServiceAccounts) < len(b.ServiceAccounts) {
+		a, b = b, a
+	}
+	meant := make(map[identity.ServiceAccount]struct{}, len(b.ServiceAccounts))
+	for _, s := range b.ServiceAccounts {
+		meant[s] = struct{}{}
+	}
 	return ir.Principals{ServiceAccounts: slices.DeleteFunc(slices.Clone(a.ServiceAccounts), func(s identity.ServiceAccount) bool {
-		return !slices.Contains(b.ServiceAccounts, s)
+		_, ok := meant[s]
+		return !ok
 	})}
 }
 
-// either are those who are meant by one or by the other.
-func either(a, b ir.Principals) ir.Principals {
-	if a.Any || b.Any {
-		return ir.Principals{Any: true}
+// either are those who are meant by any.
+func either(all []ir.Principals) ir.Principals {
+	meant := map[identity.ServiceAccount]struct{}{}
+	var last ir.Principals
+	for _, who := range all {
+		if who.Any {
+			return ir.Principals{Any: true}
+		}
+		if equal(last, who) {
+			continue // they come in rows
+		}
+		last = who
+		for _, s := range who.ServiceAccounts {
+			meant[s] = struct{}{}
+		}
 	}
-	return ir.Principals{ServiceAccounts: slices.Concat(a.ServiceAccounts, b.ServiceAccounts)}
+	return ir.Principals{ServiceAccounts: slices.SortedFunc(maps.Keys(meant), identity.Compare)}
+}
+
+// equal reports whether two mean the same; at once where they are one list, as they mostly are.
+func equal(a, b ir.Principals) bool {
+	if a.Any || b.Any || len(a.ServiceAccounts) != len(b.ServiceAccounts) {
+		return a.Any && b.Any
+	}
+	return len(a.ServiceAccounts) == 0 || &a.ServiceAccounts[0] == &b.ServiceAccounts[0] || slices.Equal(a.ServiceAccounts, b.ServiceAccounts)
 }
 
 // fingerprint tells sets of principals apart.
