@@ -90,6 +90,8 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 			fieldEnv("SERVICE_ACCOUNT", "spec.serviceAccountName"),
 			{Name: "POD_CONTROLLER_KIND", Value: kind},
 			{Name: "POD_CONTROLLER_NAME", Value: controller},
+			// What OpenTelemetry knows the sidecar by; Zipkin takes --service-cluster.
+			{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: resourceAttributes(pod, ns)},
 		},
 		Ports: []corev1.ContainerPort{
 			port("proxy-inbound", 15003), port("proxy-metrics", 15010), port("proxy-ready", bootstrap.ReadyPort),
@@ -107,6 +109,19 @@ func proxyContainer(pod *corev1.Pod, ns Namespace, c Config) corev1.Container {
 		},
 		SecurityContext: sidecarSecurity(),
 	}
+}
+
+// resourceAttributes name what a sidecar's spans and logs come from, in OpenTelemetry's
+// words. The kubelet puts in what is known only of the pod itself.
+func resourceAttributes(pod *corev1.Pod, ns Namespace) string {
+	return strings.Join([]string{
+		"service.name=" + serviceAccount(pod) + "." + ns.Name,
+		"service.namespace=" + ns.Name,
+		"service.instance.id=$(POD_UID)",
+		"k8s.namespace.name=" + ns.Name,
+		"k8s.pod.name=$(POD_NAME)",
+		"k8s.pod.uid=$(POD_UID)",
+	}, ",")
 }
 
 // controllerOf returns the kind and name of what made a pod, which metrics know it by: for

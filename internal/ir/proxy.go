@@ -60,11 +60,16 @@ type ExternalAuthorization struct {
 	FailureModeAllow bool
 }
 
-// Tracing is a server of the Zipkin protocol.
+// Tracing is a server that spans are sent to.
 type Tracing struct {
-	Address  string
-	Port     uint16
+	// OpenTelemetry says that the server speaks OTLP by gRPC, else Zipkin.
+	OpenTelemetry bool
+	Address       string
+	Port          uint16
+	// Endpoint is the path for spans at a Zipkin server.
 	Endpoint string
+	// Sampled is how many of 100 traces that begin at a proxy are sampled.
+	Sampled uint8
 }
 
 // Protocol says how a port's bytes are treated.

@@ -14,6 +14,8 @@ const (
 	defaultAuthzStatPrefix = "inboundExtAuthz"
 	defaultTracingPort     = 9411
 	defaultTracingEndpoint = "/api/v2/spans"
+	defaultOTLPPort        = 4317
+	allTraces              = 100
 	unreadableLeafLifetime = 24 * time.Hour
 	// minLeafLifetime is the shortest that Kubernetes takes for a pod's certificate.
 	minLeafLifetime = time.Hour
@@ -120,16 +122,47 @@ func (r *reader) tracing(t *configv1alpha2.TracingSpec) {
 	if t.Enable == nil || !*t.Enable {
 		return
 	}
-	port := cmp.Or(t.Port, defaultTracingPort)
+	out := &Tracing{Sampled: allTraces}
+	if p := t.SamplingPercentage; p != nil {
+		out.Sampled = uint8(min(max(*p, 0), allTraces))
+	}
+	if t.Provider == configv1alpha2.TracingOpenTelemetry {
+		r.openTelemetry(t, out)
+	} else {
+		r.zipkin(t, out)
+	}
+	r.settings.Tracing = out
+}
+
+func (r *reader) openTelemetry(t *configv1alpha2.TracingSpec, out *Tracing) {
+	var server configv1alpha2.OpenTelemetryTracingSpec
+	if t.OpenTelemetry != nil {
+		server = *t.OpenTelemetry
+	}
+	if t.Address != "" || t.Port != 0 || t.Endpoint != "" {
+		r.problem("observability.tracing has an address, port or endpoint of Zipkin, which the provider OpenTelemetry does not use: openTelemetry.address and openTelemetry.port are")
+	}
+	out.OpenTelemetry = true
+	out.Address = cmp.Or(server.Address, "opentelemetry-collector."+r.settings.Namespace+".svc.cluster.local")
+	out.Port = r.tracingPort("observability.tracing.openTelemetry.port", int(server.Port), defaultOTLPPort)
+}
+
+func (r *reader) zipkin(t *configv1alpha2.TracingSpec, out *Tracing) {
+	if t.OpenTelemetry != nil {
+		r.problem("observability.tracing.openTelemetry has no effect: observability.tracing.provider is not OpenTelemetry")
+	}
+	out.Address = cmp.Or(t.Address, "jaeger."+r.settings.Namespace+".svc.cluster.local")
+	out.Port = r.tracingPort("observability.tracing.port", t.Port, defaultTracingPort)
+	out.Endpoint = cmp.Or(t.Endpoint, defaultTracingEndpoint)
+}
+
+func (r *reader) tracingPort(field string, port, absent int) uint16 {
+	port = cmp.Or(port, absent)
 	if port < 1 || port > 65535 {
-		r.problem("observability.tracing.port %d is no port: %d is used", port, defaultTracingPort)
-		port = defaultTracingPort
+		r.problem("%s %d is no port: %d is used", field, port, absent)
+		port = absent
 	}
-	r.settings.Tracing = &Tracing{
-		Address:  cmp.Or(t.Address, "jaeger."+r.settings.Namespace+".svc.cluster.local"),
-		Port:     uint16(port),
-		Endpoint: cmp.Or(t.Endpoint, defaultTracingEndpoint),
-	}
+	return uint16(port)
 }
 
 func (r *reader) leafLifetime(word string) {

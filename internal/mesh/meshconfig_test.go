@@ -44,12 +44,37 @@ func TestSettingsFrom(t *testing.T) {
 		"tracing": {
 			spec: configv1alpha2.MeshConfigSpec{Observability: &configv1alpha2.ObservabilitySpec{Tracing: &configv1alpha2.TracingSpec{Enable: new(true)}}},
 			want: func(s *mesh.Settings) {
-				s.Tracing = &mesh.Tracing{Address: "jaeger.osm-system.svc.cluster.local", Port: 9411, Endpoint: "/api/v2/spans"}
+				s.Tracing = &mesh.Tracing{Address: "jaeger.osm-system.svc.cluster.local", Port: 9411, Endpoint: "/api/v2/spans", Sampled: 100}
 			},
 		},
 		"a tracing port that is none": {
 			spec: configv1alpha2.MeshConfigSpec{Observability: &configv1alpha2.ObservabilitySpec{Tracing: &configv1alpha2.TracingSpec{Enable: new(true), Address: "z", Port: 70000, Endpoint: "/x"}}},
-			want: func(s *mesh.Settings) { s.Tracing = &mesh.Tracing{Address: "z", Port: 9411, Endpoint: "/x"} }, problems: 1,
+			want: func(s *mesh.Settings) {
+				s.Tracing = &mesh.Tracing{Address: "z", Port: 9411, Endpoint: "/x", Sampled: 100}
+			}, problems: 1,
+		},
+		"tracing by OpenTelemetry": {
+			spec: tracing(configv1alpha2.TracingSpec{Provider: "OpenTelemetry", SamplingPercentage: new(int32(1))}),
+			want: func(s *mesh.Settings) {
+				s.Tracing = &mesh.Tracing{OpenTelemetry: true, Address: "opentelemetry-collector.osm-system.svc.cluster.local", Port: 4317, Sampled: 1}
+			},
+		},
+		"a server of Zipkin is none of OpenTelemetry": {
+			spec: tracing(configv1alpha2.TracingSpec{
+				Provider: "OpenTelemetry", Address: "jaeger", Port: 9411,
+				OpenTelemetry: &configv1alpha2.OpenTelemetryTracingSpec{Address: "collector.tracing", Port: 70000},
+			}),
+			want: func(s *mesh.Settings) {
+				s.Tracing = &mesh.Tracing{OpenTelemetry: true, Address: "collector.tracing", Port: 4317, Sampled: 100}
+			}, problems: 2,
+		},
+		"nothing says that a server of OpenTelemetry is wanted": {
+			spec: tracing(configv1alpha2.TracingSpec{
+				Address: "z", OpenTelemetry: &configv1alpha2.OpenTelemetryTracingSpec{Address: "collector.tracing"}, SamplingPercentage: new(int32(-3)),
+			}),
+			want: func(s *mesh.Settings) {
+				s.Tracing = &mesh.Tracing{Address: "z", Port: 9411, Endpoint: "/api/v2/spans"}
+			}, problems: 1,
 		},
 		"a lifetime":                         {spec: leaf("36h"), want: func(s *mesh.Settings) { s.LeafLifetime = 36 * time.Hour }},
 		"a lifetime that cannot be read":     {spec: leaf("a day"), want: func(s *mesh.Settings) { s.LeafLifetime = 24 * time.Hour }, problems: 1},
@@ -104,6 +129,11 @@ func TestSettingsFrom(t *testing.T) {
 			}
 		})
 	}
+}
+
+func tracing(t configv1alpha2.TracingSpec) configv1alpha2.MeshConfigSpec {
+	t.Enable = new(true)
+	return configv1alpha2.MeshConfigSpec{Observability: &configv1alpha2.ObservabilitySpec{Tracing: &t}}
 }
 
 func lists(suites, curves []string) configv1alpha2.MeshConfigSpec {

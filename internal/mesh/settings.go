@@ -19,7 +19,7 @@ type Settings struct {
 	TLS    TLS
 	// ExternalAuthorization asks a server about inbound HTTP requests; nil is off.
 	ExternalAuthorization *ExternalAuthorization
-	// Tracing sends spans to a Zipkin server; nil is off.
+	// Tracing sends spans to a server; nil is off.
 	Tracing *Tracing
 	// RequestMetrics counts the requests that applications send, by who calls whom.
 	RequestMetrics bool
@@ -47,11 +47,16 @@ type ExternalAuthorization struct {
 	FailureModeAllow bool
 }
 
-// Tracing is a server of the Zipkin protocol.
+// Tracing is a server that spans are sent to.
 type Tracing struct {
-	Address  string
-	Port     uint16
+	// OpenTelemetry says that the server speaks OTLP by gRPC, else Zipkin.
+	OpenTelemetry bool
+	Address       string
+	Port          uint16
+	// Endpoint is the path for spans at a Zipkin server.
 	Endpoint string
+	// Sampled is how many of 100 traces that begin at a proxy are sampled.
+	Sampled uint8
 }
 
 // DefaultSettings returns what holds where the MeshConfig is silent.

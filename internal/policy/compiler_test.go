@@ -38,14 +38,14 @@ func addOverlaps(f *meshtest.Facts, n int, callers []identity.ServiceAccount) {
 func TestSettingsAreShared(t *testing.T) {
 	t.Parallel()
 	m := (&meshtest.Facts{Permissive: true, Egress: true, Pods: []meshtest.Pod{{Name: "a/1", Account: "x", Scrape: true}, {Name: "a/2", Account: "y"}}}).Model()
-	m.Settings.Tracing = &mesh.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api/v2/spans"}
+	m.Settings.Tracing = &mesh.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api/v2/spans", Sampled: 5}
 	m.Settings.ExternalAuthorization = &mesh.ExternalAuthorization{Address: "opa", Port: 9191, StatPrefix: "p", Timeout: time.Second, FailureModeAllow: true}
 	first, c := compile(m, nil)
 	x, y := first.Proxies["a/x scraped"], first.Proxies["a/y"]
 	want := &ir.Shared{
 		TrustDomain: "cluster.local", TrustBundle: bundle(),
 		TLS:                   ir.TLS{MinVersion: "TLSv1_3", MaxVersion: "TLSv1_3", Curves: []string{"X25519MLKEM768", "X25519", "P-256"}},
-		Tracing:               &ir.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api/v2/spans"},
+		Tracing:               &ir.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api/v2/spans", Sampled: 5},
 		ExternalAuthorization: &ir.ExternalAuthorization{Address: "opa", Port: 9191, StatPrefix: "p", Timeout: time.Second, FailureModeAllow: true},
 		RequestMetrics:        true,
 	}

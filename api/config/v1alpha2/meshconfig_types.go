@@ -163,10 +163,21 @@ type ObservabilitySpec struct {
 	// enableDebugServer opens the debug pages of the control plane; false when absent.
 	// +optional
 	EnableDebugServer *bool `json:"enableDebugServer,omitempty"`
-	// tracing sends spans to a Zipkin server.
+	// tracing sends spans to a Zipkin or an OpenTelemetry server.
 	// +optional
 	Tracing *TracingSpec `json:"tracing,omitempty"`
 }
+
+// TracingProvider is the protocol that spans are sent by.
+// +kubebuilder:validation:Enum=Zipkin;OpenTelemetry
+type TracingProvider string
+
+const (
+	// TracingZipkin is version 2 of Zipkin's HTTP API, with JSON.
+	TracingZipkin TracingProvider = "Zipkin"
+	// TracingOpenTelemetry is OTLP by gRPC.
+	TracingOpenTelemetry TracingProvider = "OpenTelemetry"
+)
 
 // TracingSpec configures tracing.
 type TracingSpec struct {
@@ -182,6 +193,32 @@ type TracingSpec struct {
 	// endpoint is the path for spans; /api/v2/spans when absent.
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
+	// provider is the protocol that spans are sent by; Zipkin when absent. The fields
+	// port, address and endpoint are Zipkin's.
+	// +optional
+	Provider TracingProvider `json:"provider,omitempty"`
+	// openTelemetry is where spans are sent to if the provider is OpenTelemetry.
+	// +optional
+	OpenTelemetry *OpenTelemetryTracingSpec `json:"openTelemetry,omitempty"`
+	// samplingPercentage is how many of the traces that begin at a proxy are sampled;
+	// 100 when absent. What a caller has decided about its trace is kept.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	SamplingPercentage *int32 `json:"samplingPercentage,omitempty"`
+}
+
+// OpenTelemetryTracingSpec is a server of OTLP by gRPC.
+type OpenTelemetryTracingSpec struct {
+	// address is the server's host; opentelemetry-collector in the mesh namespace when absent.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Address string `json:"address,omitempty"`
+	// port is the server's port; 4317 when absent.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
 }
 
 // CertificateSpec configures the certificates of workloads.

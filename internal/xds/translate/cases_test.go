@@ -113,6 +113,7 @@ func cases() map[string]*ir.Proxy {
 		"headless":           headlessCase(false),
 		"headless-and-open":  headlessCase(true),
 		"servers-and-limits": serversAndLimits(),
+		"open-telemetry":     openTelemetry(),
 		"rate-limits":        rateLimits(),
 		"global-rate-limits": globalLimits("limits.example", 8081),
 		"upstreams":          upstreams(),
@@ -249,6 +250,19 @@ func headlessCase(passthrough bool) *ir.Proxy {
 	}
 }
 
+// openTelemetry sends spans of one in a hundred traces by OTLP.
+func openTelemetry() *ir.Proxy {
+	s := servicePort("shop", "store", 80)
+	return &ir.Proxy{
+		Class: "traced",
+		Shared: sharedSettings(func(s *ir.Shared) {
+			s.Tracing = &ir.Tracing{OpenTelemetry: true, Address: "collector.tracing.svc.cluster.local", Port: 4317, Sampled: 1}
+		}),
+		Inbound:  []ir.InboundPort{inboundWeb(8080, "store", anyone(), ir.InboundRoute{Name: "all", Allow: anyone()})},
+		Outbound: []*ir.Destination{web(s, cluster(s, ir.HTTP, account("shop", "store")), "10.96.0.1")},
+	}
+}
+
 func serversAndLimits() *ir.Proxy {
 	bound := uint32(7)
 	s := servicePort("shop", "store", 80)
@@ -259,7 +273,7 @@ func serversAndLimits() *ir.Proxy {
 		Class: "servers",
 		Shared: sharedSettings(func(s *ir.Shared) {
 			s.TLS = ir.TLS{MinVersion: "TLSv1_2", MaxVersion: "TLS_AUTO", CipherSuites: []string{"ECDHE-ECDSA-AES128-GCM-SHA256"}}
-			s.Tracing = &ir.Tracing{Address: "jaeger.osm-system.svc.cluster.local", Port: 9411, Endpoint: "/api/v2/spans"}
+			s.Tracing = &ir.Tracing{Address: "jaeger.osm-system.svc.cluster.local", Port: 9411, Endpoint: "/api/v2/spans", Sampled: 100}
 			s.ExternalAuthorization = &ir.ExternalAuthorization{Address: "opa.opa.svc.cluster.local", Port: 9191, StatPrefix: "inboundExtAuthz", Timeout: time.Second, FailureModeAllow: true}
 		}),
 		Inbound:  []ir.InboundPort{inboundWeb(8080, "store", anyone(), ir.InboundRoute{Name: "all", Allow: anyone()})},

@@ -99,7 +99,8 @@ func run(ctx context.Context, t *testing.T, envoy, dir string, admin uint16, doc
 		"--service-node", "n", "--service-cluster", "c", "--log-level", "warning",
 	}, args...)...)
 	// As the injector sets it, for a pod whose sidecar is no other's.
-	cmd.Env = append(os.Environ(), "POD_NAMESPACE=shop", "POD_NAME=buyer-v1-7d9f-x2x4z", "POD_CONTROLLER_KIND=Deployment", "POD_CONTROLLER_NAME=buyer-v1")
+	cmd.Env = append(os.Environ(), "POD_NAMESPACE=shop", "POD_NAME=buyer-v1-7d9f-x2x4z", "POD_CONTROLLER_KIND=Deployment", "POD_CONTROLLER_NAME=buyer-v1",
+		"OTEL_RESOURCE_ATTRIBUTES=service.name=buyer.shop,k8s.namespace.name=shop,k8s.pod.name=buyer-v1-7d9f-x2x4z")
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

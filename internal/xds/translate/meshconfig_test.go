@@ -46,7 +46,12 @@ func TestEnvoyAcceptsWhatAMeshConfigMayAskFor(t *testing.T) {
 		"a server of authorization that cannot be": authz(configv1alpha2.ExternalAuthzSpec{
 			Address: "no such\nhost: ü", Port: 70000, StatPrefix: "a b.ü\n", Timeout: "-1s",
 		}),
-		"a server of spans that cannot be": tracing(configv1alpha2.TracingSpec{Address: "http://jaeger:9411/ü\n", Port: -3, Endpoint: "no path\r\nX: y"}),
+		"a server of spans that cannot be":        tracing(configv1alpha2.TracingSpec{Address: "http://jaeger:9411/ü\n", Port: -3, Endpoint: "no path\r\nX: y"}),
+		"a server of OpenTelemetry that is there": tracing(configv1alpha2.TracingSpec{Provider: configv1alpha2.TracingOpenTelemetry, SamplingPercentage: new(int32(1))}),
+		"a server of OpenTelemetry that cannot be": tracing(configv1alpha2.TracingSpec{
+			Provider: configv1alpha2.TracingOpenTelemetry, SamplingPercentage: new(int32(1000)),
+			OpenTelemetry: &configv1alpha2.OpenTelemetryTracingSpec{Address: "http://collector:4317/ü\n", Port: -3},
+		}),
 	}
 	for n, spec := range cases {
 		t.Run(n, func(t *testing.T) {

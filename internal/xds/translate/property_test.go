@@ -234,7 +234,7 @@ func references(rt *rapid.T, set *resource.Set, msg proto.Message) {
 func drawProxy(rt *rapid.T) *ir.Proxy {
 	p := &ir.Proxy{Class: "drawn", Shared: sharedSettings(), Passthrough: rapid.Bool().Draw(rt, "passthrough"), Metrics: rapid.Bool().Draw(rt, "metrics")}
 	if rapid.Bool().Draw(rt, "servers") {
-		p.Shared.Tracing = &ir.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api"}
+		p.Shared.Tracing = &ir.Tracing{Address: "jaeger", Port: 9411, Endpoint: "/api", OpenTelemetry: rapid.Bool().Draw(rt, "opentelemetry"), Sampled: rapid.Uint8Range(0, 100).Draw(rt, "sampled")}
 		p.Shared.ExternalAuthorization = &ir.ExternalAuthorization{Address: "opa", Port: 9191, Timeout: time.Second}
 	}
 	for i := range rapid.IntRange(0, 3).Draw(rt, "inbound") {

@@ -7,7 +7,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
 	authorizationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -20,6 +19,9 @@ import (
 func (p *parts) makeServers(m *maker) {
 	if t := p.shared.Tracing; t != nil {
 		c := dnsCluster(name.TracingCluster, t.Address, t.Port)
+		if t.OpenTelemetry {
+			c = m.grpcCluster(name.TracingCluster, t.Address, t.Port)
+		}
 		p.always.resources = append(p.always.resources, m.resource(c, name.TracingCluster))
 	}
 	if a := p.shared.ExternalAuthorization; a != nil {
@@ -39,26 +41,6 @@ func dnsCluster(n, host string, port uint16) *clusterv3.Cluster {
 	c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 	c.WaitForWarmOnInit = wrapperspb.Bool(false)
 	return c
-}
-
-// makeTracing makes what says to send spans of every request, as Open Service Mesh did.
-func (p *parts) makeTracing(m *maker) {
-	t := p.shared.Tracing
-	if t == nil {
-		return
-	}
-	p.tracing = &hcmv3.HttpConnectionManager_Tracing{
-		Verbose: true,
-		Provider: &tracev3.Tracing_Http{
-			Name: "envoy.tracers.zipkin",
-			ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: m.pack(&tracev3.ZipkinConfig{
-				CollectorCluster:         name.TracingCluster,
-				CollectorEndpoint:        t.Endpoint,
-				CollectorHostname:        t.Address,
-				CollectorEndpointVersion: tracev3.ZipkinConfig_HTTP_JSON,
-			})},
-		},
-	}
 }
 
 // authorizationFilter asks the server about each request, with the beginning of its body.
