@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -93,12 +94,16 @@ func serve(t *testing.T) (context.Context, client.Client, *rest.Config) {
 // run runs an operator until the test ends, or it is stopped.
 func run(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme, told reports) (stop func()) {
 	t.Helper()
-	return runCounted(ctx, t, config, scheme, told, &trust.Expiry{})
+	return runCounted(ctx, t, config, scheme, told, &trust.Expiry{}, prometheus.NewRegistry())
 }
 
-// runCounted is run, with what is told of certificates as metrics.
-func runCounted(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme, told reports, expiry *trust.Expiry) (stop func()) {
+// runCounted is run, with what is told of certificates and of repairs as metrics.
+func runCounted(ctx context.Context, t *testing.T, config *rest.Config, scheme *runtime.Scheme, told reports, expiry *trust.Expiry, registry *prometheus.Registry) (stop func()) {
 	t.Helper()
+	repairs, err := mesh.NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)}, // each test has a manager
@@ -117,7 +122,7 @@ func runCounted(ctx context.Context, t *testing.T, config *rest.Config, scheme *
 		}).SetupWithManager(mgr, make(chan event.GenericEvent)),
 		mesh.New(mesh.Options{
 			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Catalogue: catalogue,
-			Namespace: operatorNamespace, ServiceAccount: "osm-operator", Reports: told, Now: time.Now,
+			Namespace: operatorNamespace, ServiceAccount: "osm-operator", Reports: told, Metrics: repairs, Now: time.Now,
 		}).SetupWithManager(mgr),
 	)
 	if err != nil {
@@ -195,7 +200,9 @@ func owned() map[string]client.Object {
 
 // TestMeshIsFollowedAndRepaired creates a Mesh, and then spoils what it made.
 func TestMeshIsFollowedAndRepaired(t *testing.T) {
-	ctx, c := start(t)
+	ctx, c, config := serve(t)
+	registry := prometheus.NewRegistry()
+	runCounted(ctx, t, config, c.Scheme(), noReports{}, &trust.Expiry{}, registry)
 	if err := c.Create(ctx, newMesh("osm", nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +249,22 @@ func TestMeshIsFollowedAndRepaired(t *testing.T) {
 				return fmt.Errorf("failurePolicy is %s", got)
 			}
 			return nil
+		})
+	})
+	t.Run("what was put back is counted", func(t *testing.T) {
+		eventually(ctx, t, "counted", func() error {
+			families, err := registry.Gather()
+			if err != nil {
+				return err
+			}
+			for _, f := range families {
+				for _, m := range f.GetMetric() {
+					if f.GetName() == "osm_reconciliation_total" && m.GetLabel()[0].GetValue() == "MutatingWebhookConfiguration" && m.GetCounter().GetValue() > 0 {
+						return nil
+					}
+				}
+			}
+			return fmt.Errorf("the metrics are %v", families)
 		})
 	})
 	t.Run("labels of the root are put back, and the root stays", func(t *testing.T) {

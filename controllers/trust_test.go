@@ -92,7 +92,7 @@ func TestCertificatesTellWhenTheyEnd(t *testing.T) {
 	if err := registry.Register(expiry); err != nil {
 		t.Fatal(err)
 	}
-	runCounted(ctx, t, config, c.Scheme(), noReports{}, expiry)
+	runCounted(ctx, t, config, c.Scheme(), noReports{}, expiry, prometheus.NewRegistry())
 	told := func(want map[string]int) func() error {
 		return func() error {
 			families, err := registry.Gather()

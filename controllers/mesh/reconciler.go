@@ -44,6 +44,7 @@ type Options struct {
 	// Namespace is where the operator runs, ServiceAccount as whom.
 	Namespace, ServiceAccount string
 	Reports                   Reports
+	Metrics                   *Metrics
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -193,8 +194,10 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, results
 		logf.FromContext(ctx).Info("Wrote object", "Object", result.String(), "outcome", result.Outcome)
 		switch {
 		case result.Outcome == apply.Repaired:
+			r.Metrics.Repaired(result.GVK.Kind)
 			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Repaired", "Apply", "%s was changed and has been put back", result)
 		case result.Outcome == apply.Created && settled && m.Status.Version != "":
+			r.Metrics.Repaired(result.GVK.Kind)
 			r.Recorder.Eventf(m, nil, corev1.EventTypeWarning, "Recreated", "Apply", "%s was missing and has been made again", result)
 		}
 	}

@@ -159,9 +159,13 @@ func wireOperator(mgr manager.Manager, o operatorOptions, cert *trust.WebhookCer
 	if err != nil {
 		return fmt.Errorf("setting up the revision controller: %w", err)
 	}
+	repairs, err := mesh.NewMetrics(ctrlmetrics.Registry)
+	if err != nil {
+		return fmt.Errorf("registering the operator's metrics: %w", err)
+	}
 	err = mesh.New(mesh.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("osm-operator"),
-		Catalogue: catalogue, Namespace: o.namespace, ServiceAccount: o.account, Reports: reports, Now: time.Now,
+		Catalogue: catalogue, Namespace: o.namespace, ServiceAccount: o.account, Reports: reports, Metrics: repairs, Now: time.Now,
 	}).SetupWithManager(mgr)
 	if err != nil {
 		return fmt.Errorf("setting up the mesh controller: %w", err)
