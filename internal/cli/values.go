@@ -43,17 +43,26 @@ func meshFromValues(name, namespace string, set []string) (*operatorv1alpha1.Mes
 			return nil, fmt.Errorf("--set %s: %w", key, err)
 		}
 	}
-	if len(image) > 0 {
-		registry, tag := image["registry"], image["tag"]
-		if registry == "" || tag == "" {
-			return nil, fmt.Errorf("--set osm.image: give both osm.image.registry and osm.image.tag")
-		}
-		images(m).OSM = registry + "/osm:" + tag
+	if err := putImage(m, image); err != nil {
+		return nil, err
 	}
 	if a := m.Spec.CertificateAuthority; a != nil && a.BuiltIn != nil && a.BuiltIn.Secret != nil {
 		a.BuiltIn.Secret.Namespace = m.Spec.Namespace
 	}
 	return m, nil
+}
+
+// putImage makes one image of a registry and a tag, where they are given.
+func putImage(m *operatorv1alpha1.Mesh, parts map[string]string) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	registry, tag := parts["registry"], parts["tag"]
+	if registry == "" || tag == "" {
+		return errors.New("--set osm.image: give both osm.image.registry and osm.image.tag")
+	}
+	images(m).OSM = registry + "/osm:" + tag
+	return nil
 }
 
 // splitSet separates a=1,b=2 as Helm does: a comma begins a new value if a key and

@@ -100,7 +100,7 @@ func (c *counting) find(ctx context.Context) error {
 	c.mu.Lock()
 	c.revisions = revisions
 	c.mu.Unlock()
-	c.readers.SetReplicas(at)
+	c.readers.SetReplicas(at) //nolint:contextcheck // streams outlast this look: the collector ends them
 	return nil
 }
 
@@ -141,6 +141,12 @@ func (c *counting) facts() (programmed.Facts, bool) {
 			f.Pods[w.UID] = programmed.Pod{Name: key.String(), Class: w.Class}
 		}
 	}
+	c.told(&f, state)
+	return f, true
+}
+
+// told adds what replicas tell of their proxies, and who of them is not heard, or is behind.
+func (c *counting) told(f *programmed.Facts, state string) {
 	states, unread := c.readers.Policies()
 	for replica, sent := range states {
 		if sent != state {
@@ -153,7 +159,6 @@ func (c *counting) facts() (programmed.Facts, bool) {
 	for uid, t := range told {
 		f.Proxies[uid] = programmed.Proxy{Class: t.Class, Settled: t.Settled && states[t.Replica] == state, Rejected: t.Rejected}
 	}
-	return f, true
 }
 
 // sameWorkloads reports whether two models have the same pods: they share what is.

@@ -130,8 +130,7 @@ func Holder(m *operatorv1alpha1.Mesh, others []operatorv1alpha1.Mesh) string {
 // IsRefusal reports whether err says that the spec cannot be followed, so that
 // trying again without a change is of no use.
 func IsRefusal(err error) bool {
-	var taken *NamespaceTakenError
-	if errors.As(err, &taken) {
+	if _, taken := errors.AsType[*NamespaceTakenError](err); taken {
 		return true
 	}
 	return slices.ContainsFunc([]error{release.ErrUnknownVersion, release.ErrNoWay, ErrNoPodCertificates, ErrUpgradePolicy}, func(refusal error) bool {

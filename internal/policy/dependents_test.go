@@ -56,9 +56,10 @@ func TestDependentsAreThoseForWhomItMakesADifference(t *testing.T) {
 		dependents := c.Dependents()
 		some := 3 // of what is drawn, to take less time
 		for name, rest := range without(f.Policies) {
-			if some--; some < 0 {
+			if some == 0 {
 				break
 			}
+			some--
 			m := *full
 			m.Policies = rest
 			after, _ := compile(&m, nil)

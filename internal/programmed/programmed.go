@@ -259,11 +259,17 @@ func (t *Tracker) verdict(f Facts, s policyState, concerned []string, classes ma
 		return Verdict{Status: Unknown, Reason: ReasonReplicasUnread, Message: n.message("not known of others, since replicas of the control plane do not tell or are behind: " + strings.Join(f.Unread, ", "))}
 	case f.Now.Sub(s.begun) < patience:
 		return Verdict{}
-	case len(n.away) > 0:
-		return Verdict{Status: False, Reason: ReasonNotConnected, Message: n.message("connected to no control plane: " + few(n.away))}
 	default:
-		return Verdict{Status: False, Reason: ReasonPending, Message: n.message("no answer yet from " + few(n.silent))}
+		return n.late()
 	}
+}
+
+// late is said when proxies have had time enough to answer.
+func (n *tally) late() Verdict {
+	if len(n.away) > 0 {
+		return Verdict{Status: False, Reason: ReasonNotConnected, Message: n.message("connected to no control plane: " + few(n.away))}
+	}
+	return Verdict{Status: False, Reason: ReasonPending, Message: n.message("no answer yet from " + few(n.silent))}
 }
 
 // count counts the proxies that a policy concerns, which is what it is since a turn.

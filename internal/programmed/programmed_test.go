@@ -115,7 +115,8 @@ func TestVerdicts(t *testing.T) {
 		"what concerns others as well than before is to be acknowledged anew": {
 			steps{
 				{func(f *programmed.Facts) { f.Classes[nameOf(report(1))] = []string{"a"} }},
-				{rejecting}, {rejecting},
+				{rejecting},
+				{rejecting},
 			}, programmed.False, programmed.ReasonRejected, "1 of 2",
 		},
 	}

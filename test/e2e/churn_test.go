@@ -95,22 +95,22 @@ func churn(ctx context.Context, t *testing.T, ns string, round int, weights [2]i
 // puts back what was there.
 func egressSwitch(ctx context.Context, t *testing.T) func(on bool) {
 	t.Helper()
-	set := func(ctx context.Context, on bool) error {
-		return patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { spec.Traffic.EnableEgress = &on })
+	set := func(ctx context.Context, on *bool) error {
+		return patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) { spec.Traffic.EnableEgress = on })
 	}
-	var was bool
+	var was *bool
 	must(t, patchMeshConfig(ctx, func(spec *configv1alpha2.MeshConfigSpec) {
 		if spec.Traffic == nil {
 			spec.Traffic = &configv1alpha2.TrafficSpec{}
 		}
-		was = spec.Traffic.EnableEgress != nil && *spec.Traffic.EnableEgress
+		was = spec.Traffic.EnableEgress // absent is not off
 	}))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context is done by now
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := set(ctx, was); err != nil {
 			t.Errorf("putting back whether calls pass: %v", err)
 		}
 	})
-	return func(on bool) { t.Helper(); must(t, set(ctx, on)) }
+	return func(on bool) { t.Helper(); must(t, set(ctx, &on)) }
 }

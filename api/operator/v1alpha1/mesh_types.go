@@ -158,7 +158,7 @@ type AuthoritySecret struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// namespace is the operator's, or the mesh's; the operator's when absent. The
 	// operator reads Secrets in no other.
 	// +optional

@@ -106,7 +106,7 @@ func TestWhatIsBroughtIsTheEnd(t *testing.T) {
 }
 
 func TestBringRefuses(t *testing.T) {
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // a weak key is the case
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}

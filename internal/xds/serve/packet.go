@@ -60,7 +60,7 @@ func (p *packet) slices() mem.BufferSlice {
 	out := make(mem.BufferSlice, 0, 2*len(p.resources)+1)
 	field := func(n protowire.Number, length int) {
 		head = protowire.AppendTag(head, n, protowire.BytesType)
-		head = protowire.AppendVarint(head, uint64(length)) //nolint:gosec // a length
+		head = protowire.AppendVarint(head, uint64(length))
 	}
 	text := func(n protowire.Number, s string) {
 		field(n, len(s))

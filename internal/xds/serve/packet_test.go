@@ -53,6 +53,7 @@ func TestPacketsCopyNoResource(t *testing.T) {
 		p.resources = append(p.resources, &resource.Resource{TypeURL: resource.ClusterType, Name: "shop/web|80", Version: "1", Body: make([]byte, 10_000)})
 	}
 	result := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		for b.Loop() {
 			if _, err := newCodec().Marshal(p); err != nil {
 				b.Fatal(err)

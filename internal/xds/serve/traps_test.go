@@ -57,6 +57,7 @@ func TestTrapsUnderLoad(t *testing.T) {
 
 // removedAndAdded is Envoy having the endpoints of a cluster that it no longer has.
 func removedAndAdded(ctx context.Context, t *testing.T, r *road) {
+	t.Helper()
 	for round := range 10 {
 		r.set(t, "two", r.cluster(t, "two", 1))
 		r.arrives(ctx, t, "two")
@@ -70,6 +71,7 @@ func removedAndAdded(ctx context.Context, t *testing.T, r *road) {
 
 // endpointsComeLate is a cluster that warms until the control plane knows its endpoints.
 func endpointsComeLate(ctx context.Context, t *testing.T, r *road) {
+	t.Helper()
 	r.set(t, "late", r.cluster(t, "one", 1), r.cluster(t, "late", 1))
 	r.proxy.wait(ctx, t, "the cluster warms", func() bool { return len(r.proxy.clusters(ctx, t, "dynamic_warming_clusters")) == 1 })
 	r.quiet(ctx, t, "one")
@@ -79,6 +81,7 @@ func endpointsComeLate(ctx context.Context, t *testing.T, r *road) {
 
 // endpointsStay is a cluster that warms again, and would wait for endpoints that it has.
 func endpointsStay(ctx context.Context, t *testing.T, r *road) {
+	t.Helper()
 	for form := 2; form < 12; form++ {
 		r.set(t, "one", r.cluster(t, "one", form))
 		r.settled(ctx, t)
@@ -92,6 +95,7 @@ func endpointsStay(ctx context.Context, t *testing.T, r *road) {
 
 // wildcardAfterReconnect is a proxy that names what it has, and is sent that only.
 func wildcardAfterReconnect(ctx context.Context, t *testing.T, r *road) {
+	t.Helper()
 	r.link.to("")
 	r.proxy.wait(ctx, t, "it is gone", func() bool { return len(r.h.server.Proxies()) == 0 })
 	r.quiet(ctx, t, "one")
@@ -105,6 +109,7 @@ func wildcardAfterReconnect(ctx context.Context, t *testing.T, r *road) {
 
 // versionsAfterFailover is a proxy that has everything, and is sent it again.
 func versionsAfterFailover(ctx context.Context, t *testing.T, r *road) {
+	t.Helper()
 	other := start(t)
 	other.mu.Lock()
 	other.trusted = r.h.ca.pool()
@@ -135,6 +140,7 @@ func versionsAfterFailover(ctx context.Context, t *testing.T, r *road) {
 // nothingSettles changes clusters, endpoints and routes faster than a proxy can follow: a
 // cluster goes while its next form warms.
 func nothingSettles(ctx context.Context, t *testing.T, r *road) {
+	t.Helper()
 	for i := range 150 {
 		to := []string{"one", "two"}[i%2]
 		clusters := []*resource.Resource{r.cluster(t, to, 1+i/7%3)}

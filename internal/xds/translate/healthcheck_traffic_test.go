@@ -62,7 +62,9 @@ func (g *greetings) answer(c net.Conn) {
 		_, _ = fmt.Fprintf(c, "%d\n", g.port)
 		return
 	}
-	for lines.Scan() && lines.Text() != "" {
+	header := lines.Scan()
+	for header && lines.Text() != "" {
+		header = lines.Scan()
 	}
 	_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%d\n", g.port)
 }
