@@ -19,6 +19,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -28,9 +30,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-
-	_ "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 )
@@ -64,7 +63,7 @@ type baseline struct {
 // runBaseline starts one: "snapshot" or "linear".
 func runBaseline(ctx context.Context, kind, dir string, t *trust, resources []given) (*baseline, error) {
 	file := filepath.Join(dir, "resources.gob")
-	f, err := os.Create(file) //nolint:gosec // a folder of this program
+	f, err := os.Create(file)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +77,7 @@ func runBaseline(ctx context.Context, kind, dir string, t *trust, resources []gi
 	if err != nil {
 		return nil, err
 	}
-	b := &baseline{cmd: exec.CommandContext(context.WithoutCancel(ctx), self, "-baseline", kind, "-resources", file, "-serving", t.serving, "-trust", t.roots)} //nolint:gosec // this program
+	b := &baseline{cmd: exec.CommandContext(context.WithoutCancel(ctx), self, "-baseline", kind, "-resources", file, "-serving", t.serving, "-trust", t.roots)}
 	b.cmd.Stderr = os.Stderr
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := b.cmd.StdinPipe()
@@ -142,7 +141,7 @@ func serveBaseline(ctx context.Context, kind, file, serving, trust string) error
 	case "snapshot":
 		store, change, err = snapshots(ctx, resources)
 	case "linear":
-		store, change, err = linears(resources)
+		store, change = linears(resources)
 	default:
 		err = fmt.Errorf("there is no baseline %q", kind)
 	}
@@ -165,7 +164,7 @@ func serveBaseline(ctx context.Context, kind, file, serving, trust string) error
 	for {
 		var o order
 		if err := in.Decode(&o); err != nil {
-			if err == io.EOF { //nolint:errorlint // Decode returns it as it is
+			if err == io.EOF {
 				return nil
 			}
 			return err
@@ -208,7 +207,7 @@ func (careless) OnStreamDeltaResponse(int64, *discoveryv3.DeltaDiscoveryRequest,
 }
 
 func readGiven(file string) (map[string][]types.Resource, error) {
-	f, err := os.Open(file) //nolint:gosec // a file of this program
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +232,7 @@ func baselineTLS(serving, trust string) (credentials.TransportCredentials, error
 	if err != nil {
 		return nil, err
 	}
-	roots, err := os.ReadFile(filepath.Join(trust, "ca.pem")) //nolint:gosec // a file of this program
+	roots, err := os.ReadFile(filepath.Join(trust, "ca.pem"))
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +271,7 @@ func snapshots(ctx context.Context, resources map[string][]types.Resource) (cach
 	}, set()
 }
 
-func linears(resources map[string][]types.Resource) (cache.Cache, func(order) error, error) {
+func linears(resources map[string][]types.Resource) (cache.Cache, func(order) error) {
 	byType := map[string]*cache.LinearCache{}
 	mux := &cache.MuxCache{Classify: func(r *cache.Request) string { return r.GetTypeUrl() }, ClassifyDelta: func(r *cache.DeltaRequest) string { return r.GetTypeUrl() }, Caches: map[string]cache.Cache{}}
 	for url, all := range resources {
@@ -295,7 +294,7 @@ func linears(resources map[string][]types.Resource) (cache.Cache, func(order) er
 			return err
 		}
 		return byType[resource.EndpointType].UpdateResource(o.Assignment, r)
-	}, nil
+	}
 }
 
 // edit puts another form of a load assignment in the place of the one before.

@@ -84,7 +84,7 @@ func (b *bench) permissive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { stop() }()
+	defer stop()
 	if err := m.settle(ctx); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (b *bench) serieses(ctx context.Context, setup string, s *subject, actions 
 func (m *mesh) capture(ctx context.Context) ([]given, error) {
 	f := newFleet(m.fleet.trust, m.plane.address("xds"))
 	f.captured = map[resourceID][]byte{}
-	if _, err := f.add(ctx, m.world.pods[0][0]); err != nil {
+	if err := f.add(ctx, m.world.pods[0][0]); err != nil {
 		return nil, err
 	}
 	if err := await(ctx, "one proxy has everything", func() bool { return f.insync() == 1 }); err != nil {

@@ -34,40 +34,12 @@ import (
 // injections has pods injected, so many at once.
 func injections(ctx context.Context, p *plane, t *trust, pods, atOnce int) (row, error) {
 	out := row{Setup: "webhook", What: fmt.Sprintf("inject %d pods, %d at once", pods, atOnce), Events: pods, Proxies: 1}
-	review, err := json.Marshal(reviewOf())
+	asks, err := newAPIServer(p, t, atOnce)
 	if err != nil {
 		return out, err
 	}
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: t.pool, ServerName: injectorName},
-		MaxIdleConnsPerHost: atOnce,
-	}}
-	ask := func() error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+p.address("injector")+render.InjectPath, bytes.NewReader(review))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		raw, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return err
-		}
-		var answer admissionv1.AdmissionReview
-		if err := json.Unmarshal(raw, &answer); err != nil {
-			return fmt.Errorf("%s: %w", raw, err)
-		}
-		if answer.Response == nil || !answer.Response.Allowed || len(answer.Response.Patch) == 0 {
-			return fmt.Errorf("a pod was not injected: %s", raw)
-		}
-		return nil
-	}
 	for range atOnce {
-		if err := ask(); err != nil {
+		if err := asks.inject(ctx); err != nil {
 			return out, err
 		}
 	}
@@ -75,24 +47,9 @@ func injections(ctx context.Context, p *plane, t *trust, pods, atOnce int) (row,
 	if err != nil {
 		return out, err
 	}
-	var mu sync.Mutex
-	took := make([]time.Duration, 0, pods)
 	began := time.Now()
-	g := errgroup.Group{}
-	g.SetLimit(atOnce)
-	for range pods {
-		g.Go(func() error {
-			began := time.Now()
-			if err := ask(); err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			took = append(took, time.Since(began))
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	took, err := asks.injectAll(ctx, pods, atOnce)
+	if err != nil {
 		return out, err
 	}
 	out.Took = time.Since(began)
@@ -103,6 +60,73 @@ func injections(ctx context.Context, p *plane, t *trust, pods, atOnce int) (row,
 	out.CPU, out.Acked = (after-cpu)/time.Duration(pods), spreadOf(took)
 	out.Note = fmt.Sprintf("%.0f pods a second; the times are from request to answer", float64(pods)/out.Took.Seconds())
 	return out, nil
+}
+
+// apiServer asks the webhook as an API server does.
+type apiServer struct {
+	client *http.Client
+	url    string
+	review []byte
+}
+
+func newAPIServer(p *plane, t *trust, atOnce int) (*apiServer, error) {
+	review, err := json.Marshal(reviewOf())
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: t.pool, ServerName: injectorName},
+		MaxIdleConnsPerHost: atOnce,
+	}}
+	return &apiServer{client: client, url: "https://" + p.address("injector") + render.InjectPath, review: review}, nil
+}
+
+// inject has one pod injected.
+func (s *apiServer) inject(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(s.review))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	var answer admissionv1.AdmissionReview
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return fmt.Errorf("%s: %w", raw, err)
+	}
+	if answer.Response == nil || !answer.Response.Allowed || len(answer.Response.Patch) == 0 {
+		return fmt.Errorf("a pod was not injected: %s", raw)
+	}
+	return nil
+}
+
+// injectAll has so many pods injected and returns how long each took.
+func (s *apiServer) injectAll(ctx context.Context, pods, atOnce int) ([]time.Duration, error) {
+	var mu sync.Mutex
+	took := make([]time.Duration, 0, pods)
+	g := errgroup.Group{}
+	g.SetLimit(atOnce)
+	for range pods {
+		g.Go(func() error {
+			began := time.Now()
+			if err := s.inject(ctx); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(began))
+			return nil
+		})
+	}
+	err := g.Wait()
+	return took, err
 }
 
 // reviewOf is a pod of two containers, as a Deployment makes one.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -104,7 +103,6 @@ func (s *subject) rollOut(ctx context.Context, setup string, w *world, pods int)
 		return out, err
 	}
 	began := time.Now()
-	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(10)
 	services := pods / perService
@@ -114,32 +112,14 @@ func (s *subject) rollOut(ctx context.Context, setup string, w *world, pods int)
 			next[i] = append(next[i], w.next(i, fmt.Sprintf("s%d-%d-r%d", i, k, w.made)))
 		}
 	}
+	connect := func(pod podRef) error { return s.fleet.add(ctx, pod) } // proxies outlive the group
+	disconnect := func(pod podRef) {
+		if gone := byPod[pod.uid]; gone != nil {
+			s.fleet.remove(gone)
+		}
+	}
 	for i := range services {
-		g.Go(func() error {
-			for k := range perService {
-				if err := w.pod(gctx, &next[i][k]); err != nil {
-					return err
-				}
-				if _, err := s.fleet.add(ctx, next[i][k]); err != nil {
-					return err
-				}
-				old := w.pods[i][k]
-				w.pods[i][k] = next[i][k]
-				if err := w.apply(gctx, slice(i, w.pods[i], true)); err != nil {
-					return err
-				}
-				if err := w.deletePod(gctx, old); err != nil {
-					return err
-				}
-				mu.Lock()
-				gone := byPod[old.uid]
-				mu.Unlock()
-				if gone != nil {
-					s.fleet.remove(gone)
-				}
-			}
-			return nil
-		})
+		g.Go(func() error { return w.replace(gctx, i, next[i], connect, disconnect) })
 	}
 	if err := g.Wait(); err != nil {
 		return out, err
@@ -161,6 +141,28 @@ func (s *subject) rollOut(ctx context.Context, setup string, w *world, pods int)
 	out.Responses, out.Resources, out.Bytes = float64(got.responses), float64(got.resources), float64(got.bytes)
 	out.Note = fmt.Sprintf("%.1f ms of CPU a pod", (after-cpu).Seconds()*1e3/float64(pods))
 	return out, nil
+}
+
+// replace puts others in the place of a service's pods, one after another.
+func (w *world) replace(ctx context.Context, service int, next []podRef, connect func(podRef) error, disconnect func(podRef)) error {
+	for k := range next {
+		if err := w.pod(ctx, &next[k]); err != nil {
+			return err
+		}
+		if err := connect(next[k]); err != nil {
+			return err
+		}
+		old := w.pods[service][k]
+		w.pods[service][k] = next[k]
+		if err := w.apply(ctx, slice(service, w.pods[service], true)); err != nil {
+			return err
+		}
+		if err := w.deletePod(ctx, old); err != nil {
+			return err
+		}
+		disconnect(old)
+	}
+	return nil
 }
 
 func (w *world) deletePod(ctx context.Context, p podRef) error {

@@ -97,7 +97,7 @@ func run(ctx context.Context, o options) error {
 
 // build builds the binary osm.
 func build(ctx context.Context, path string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/openservicemesh/osm-operator") //nolint:gosec // its own binary
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/openservicemesh/osm-operator")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -120,7 +120,7 @@ func (b *bench) keep(on string) error {
 	if b.options.plot == "" {
 		return nil
 	}
-	return os.WriteFile(b.options.plot, []byte(plot(b.points)), 0o644) //nolint:gosec // a picture for everybody
+	return os.WriteFile(b.options.plot, []byte(plot(b.points)), 0o644)
 }
 
 func (b *bench) run(ctx context.Context) error {

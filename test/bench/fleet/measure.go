@@ -68,19 +68,9 @@ func (s *subject) series(ctx context.Context, setup string, a action) (row, erro
 	if err := s.quiet(ctx, time.Second); err != nil {
 		return out, err
 	}
-	var wanted [2]int64
-	for n := range 2 {
-		before := s.fleet.counts.responses.Load()
-		if err := a.do(ctx, n); err != nil {
-			return out, fmt.Errorf("%s: %w", a.name, err)
-		}
-		if err := s.quiet(ctx, 400*time.Millisecond); err != nil {
-			return out, err
-		}
-		wanted[n] = s.fleet.counts.responses.Load() - before
-		if err := s.takeBack(ctx, a, n); err != nil {
-			return out, err
-		}
+	wanted, err := s.learn(ctx, a)
+	if err != nil {
+		return out, err
 	}
 	var write, sent, acked []time.Duration
 	total := tally{}
@@ -114,6 +104,26 @@ func (s *subject) series(ctx context.Context, setup string, a action) (row, erro
 		out.Note = "times from the API write"
 	}
 	return out, nil
+}
+
+// learn returns how many responses something makes when it is done, and when it is done
+// the other way round.
+func (s *subject) learn(ctx context.Context, a action) ([2]int64, error) {
+	var wanted [2]int64
+	for n := range wanted {
+		before := s.fleet.counts.responses.Load()
+		if err := a.do(ctx, n); err != nil {
+			return wanted, fmt.Errorf("%s: %w", a.name, err)
+		}
+		if err := s.quiet(ctx, 400*time.Millisecond); err != nil {
+			return wanted, err
+		}
+		wanted[n] = s.fleet.counts.responses.Load() - before
+		if err := s.takeBack(ctx, a, n); err != nil {
+			return wanted, err
+		}
+	}
+	return wanted, nil
 }
 
 func (s *subject) takeBack(ctx context.Context, a action, n int) error {

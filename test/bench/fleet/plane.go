@@ -29,12 +29,19 @@ type plane struct {
 // newPlane prepares a control plane of the binary "osm".
 func newPlane(ctx context.Context, binary, dir string, t *trust, w *world) (*plane, error) {
 	p := &plane{binary: binary, dir: dir, trust: t, ports: map[string]int{}}
+	// All are held until the last is found, so that no two are the same.
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
 	for _, name := range []string{"xds", "report", "identity", "injector", "http", "debug", "validator"} {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		held = append(held, l)
 		address, ok := l.Addr().(*net.TCPAddr)
 		if !ok {
 			return nil, fmt.Errorf("an address of type %T", l.Addr())
@@ -58,7 +65,7 @@ func (p *plane) start(ctx context.Context) error {
 	if p.log, err = os.OpenFile(filepath.Join(p.dir, "control-plane.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
-	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), p.binary, args...) //nolint:gosec // built by this program
+	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), p.binary, args...)
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(p.dir, "kubeconfig"))
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -81,8 +88,7 @@ func (p *plane) stop() error {
 		return err
 	}
 	err := p.cmd.Wait()
-	var exited *exec.ExitError
-	if errors.As(err, &exited) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return fmt.Errorf("the control plane ended with %w: see %s", err, p.log.Name())
 	}
 	return err

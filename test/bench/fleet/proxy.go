@@ -67,14 +67,13 @@ func newFleet(t *trust, address string) *fleet {
 }
 
 // add makes a proxy for a pod, which connects at once.
-func (f *fleet) add(ctx context.Context, pod podRef) (*proxy, error) {
+func (f *fleet) add(ctx context.Context, pod podRef) error {
 	certificate, err := f.trust.workload(ctx, pod)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := f.make(pod, certificate)
-	p.start(ctx)
-	return p, nil
+	f.make(pod, certificate).start(ctx)
+	return nil
 }
 
 func (f *fleet) make(pod podRef, certificate tls.Certificate) *proxy {
@@ -102,7 +101,7 @@ func (p *proxy) start(ctx context.Context) {
 			const least, most = 100, 400 // milliseconds; Envoy's first pauses are alike
 			select {
 			case <-ctx.Done():
-			case <-time.After(time.Duration(least+rand.IntN(most)) * time.Millisecond): //nolint:gosec // jitter
+			case <-time.After(time.Duration(least+rand.IntN(most)) * time.Millisecond):
 			}
 		}
 	}()
@@ -176,7 +175,7 @@ func (p *proxy) run(ctx context.Context) error {
 	conn, err := grpc.NewClient("passthrough:///"+p.fleet.address,
 		grpc.WithTransportCredentials(credentials.NewTLS(p.fleet.trust.clientTLS(p.certificate))), grpc.WithContextDialer(dial),
 		grpc.WithStaticStreamWindowSize(1<<20), grpc.WithStaticConnWindowSize(1<<20), // as the sidecar's bootstrap has them
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		return err
@@ -213,10 +212,10 @@ func (p *proxy) greet(stream grpc.ClientStream) error {
 	first := true
 	for _, k := range []int{clusters, endpoints, listeners, routes, secrets} {
 		req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: kinds()[k], InitialResourceVersions: p.has[k]}
-		switch {
-		case k == secrets:
+		switch k {
+		case secrets:
 			req.ResourceNamesSubscribe = []string{name.TrustBundle}
-		case k == endpoints || k == routes:
+		case endpoints, routes:
 			if len(p.uses[k]) == 0 {
 				continue
 			}
@@ -252,7 +251,8 @@ func (p *proxy) take(stream grpc.ClientStream, r *response) error {
 		if refers {
 			p.drop(r.kind, referred, one.name, before)
 			for _, name := range names {
-				if p.uses[referred][name]++; p.uses[referred][name] == 1 {
+				p.uses[referred][name]++
+				if p.uses[referred][name] == 1 {
 					before[name] = struct{}{}
 				}
 			}
@@ -298,7 +298,8 @@ func (p *proxy) drop(kind, referred int, resource string, changed map[string]str
 		return
 	}
 	for _, name := range names {
-		if p.uses[referred][name]--; p.uses[referred][name] == 0 {
+		p.uses[referred][name]--
+		if p.uses[referred][name] == 0 {
 			changed[name] = struct{}{}
 		}
 	}

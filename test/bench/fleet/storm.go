@@ -46,18 +46,7 @@ func (s *subject) restart(ctx context.Context, setup string, p *plane) (row, err
 func (s *subject) storm(ctx context.Context, setup string, w *world, p *plane) (back, fresh row, err error) {
 	back = row{Setup: setup, What: "all but these reconnect at once, nothing changed", Events: 1}
 	fresh = row{Setup: setup, What: "one endpoint, while they reconnect"}
-	group := map[string]bool{}
-	for i := range perGroup {
-		group[namespaceOf(i)+"/"+serviceName(i)] = true
-	}
-	var staying, leaving []*proxy
-	for one := range s.fleet.each() {
-		if group[one.pod.namespace+"/"+one.pod.account] {
-			staying = append(staying, one)
-		} else {
-			leaving = append(leaving, one)
-		}
-	}
+	staying, leaving := s.fleet.firstGroup()
 	back.Proxies, fresh.Proxies = len(leaving), len(staying)
 	for _, one := range leaving {
 		one.stop()
@@ -104,6 +93,22 @@ func (s *subject) storm(ctx context.Context, setup string, w *world, p *plane) (
 	back.take(tally{responses: got.responses - mine, resources: got.resources - mine, bytes: got.bytes})
 	back.Note = fmt.Sprintf("%d streams ended; CPU and bytes are with the changes beside it", s.fleet.counts.ended.Load()-ended)
 	return back, fresh, nil
+}
+
+// firstGroup returns the proxies of the first group, and all others.
+func (f *fleet) firstGroup() (members, others []*proxy) {
+	group := map[string]bool{}
+	for i := range perGroup {
+		group[namespaceOf(i)+"/"+serviceName(i)] = true
+	}
+	for one := range f.each() {
+		if group[one.pod.namespace+"/"+one.pod.account] {
+			members = append(members, one)
+		} else {
+			others = append(others, one)
+		}
+	}
+	return members, others
 }
 
 // toAll does something that concerns these proxies, and returns when all of them have

@@ -55,7 +55,8 @@ func newTrust(ctx context.Context, dir string) (*trust, error) {
 	}
 	t.pool = x509.NewCertPool()
 	t.pool.AddCert(root.Certificate())
-	return t, t.write(chain)
+	err = t.write(chain)
+	return t, err
 }
 
 func (t *trust) write(serving ca.Chain) error {

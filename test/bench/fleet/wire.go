@@ -96,6 +96,7 @@ func (r *response) read(raw []byte) error {
 			r.nonce = string(value)
 		case removedField:
 			r.removed = append(r.removed, unique.Make(string(value)).Value())
+		default: // nobody asks for the rest
 		}
 		return err
 	})
@@ -117,6 +118,7 @@ func readResource(raw []byte) (got, error) {
 				}
 				return nil
 			})
+		default: // as above
 		}
 		return nil
 	})

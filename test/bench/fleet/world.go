@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,8 +13,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-
-	"golang.org/x/sync/errgroup"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	accessv1alpha3 "github.com/openservicemesh/osm-operator/api/smi/access/v1alpha3"
@@ -76,7 +75,8 @@ func startWorld(ctx context.Context, permissive bool) (*world, error) {
 	if w.Client, err = client.New(w.config, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
 	}
-	return w, w.empty(ctx, permissive)
+	err = w.empty(ctx, permissive)
+	return w, err
 }
 
 func (w *world) stop() error { return w.env.Stop() }

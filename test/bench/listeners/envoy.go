@@ -115,7 +115,17 @@ func measure(ctx context.Context, binary string, s shape, l load) (measurement, 
 	if err := p.grow(ctx, control, m, s, l, &out); err != nil {
 		return measurement{}, err
 	}
-	return out, p.use(ctx, m, l, &out)
+	err = p.use(ctx, m, l, &out)
+	return out, err
+}
+
+// process is a running Envoy.
+type process struct {
+	cmd     *exec.Cmd
+	admin   *http.Client
+	started time.Time
+	exited  chan struct{}
+	log     *bytes.Buffer
 }
 
 // use calls some services, each twice, and measures what has become of the memory. Their
@@ -144,12 +154,19 @@ func (p *process) use(ctx context.Context, m *mesh, l load, out *measurement) er
 // freePorts returns ports of 127.0.0.1 that nobody listens on.
 func freePorts(ctx context.Context, count int) ([]int, error) {
 	var out []int
+	// All are held until the last is found, so that no two are the same.
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
 	for range count {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		held = append(held, l)
 		out = append(out, l.Addr().(*net.TCPAddr).Port)
 	}
 	return out, nil
@@ -167,15 +184,6 @@ func (m *mesh) shaped(s shape, count int) (resources, error) {
 		c.reach(m.ports)
 	}
 	return c.resources()
-}
-
-// process is a running Envoy.
-type process struct {
-	cmd     *exec.Cmd
-	admin   *http.Client
-	started time.Time
-	exited  chan struct{}
-	log     *bytes.Buffer
 }
 
 // grow adds services one by one and takes the means.
