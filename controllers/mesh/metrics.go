@@ -8,8 +8,6 @@ type Metrics struct {
 }
 
 // NewMetrics registers the Metrics.
-//
-//nolint:promlinter // Open Service Mesh's name, that dashboards ask for
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{repaired: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "osm_reconciliation_total", Help: "Objects of the mesh that somebody changed or deleted and that were put back, by kind.",

@@ -141,7 +141,6 @@ const (
 // TestSpansAreChildrenOfTheirCallers has a sidecar send spans by each protocol, with each
 // kind of headers and each decision about sampling.
 func TestSpansAreChildrenOfTheirCallers(t *testing.T) {
-	t.Parallel()
 	w3c := func(sampled string) string {
 		return "traceparent: 00-" + callersTrace + "-" + callersSpan + "-" + sampled
 	}
@@ -263,7 +262,6 @@ func passedOn(t *testing.T, h http.Header, openTelemetry bool) (trace, id string
 
 // TestNoRequestWaitsForAServerOfSpans has that of either protocol away, or silent.
 func TestNoRequestWaitsForAServerOfSpans(t *testing.T) {
-	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
