@@ -271,7 +271,7 @@ func snapshots(ctx context.Context, resources map[string][]types.Resource) (cach
 	}, set()
 }
 
-func linears(resources map[string][]types.Resource) (cache.Cache, func(order) error) {
+func linears(resources map[string][]types.Resource) (served cache.Cache, change func(order) error) {
 	byType := map[string]*cache.LinearCache{}
 	mux := &cache.MuxCache{Classify: func(r *cache.Request) string { return r.GetTypeUrl() }, ClassifyDelta: func(r *cache.DeltaRequest) string { return r.GetTypeUrl() }, Caches: map[string]cache.Cache{}}
 	for url, all := range resources {
