@@ -60,7 +60,7 @@ func validate(t *testing.T, envoy string, p *ir.Proxy) {
 	writeFile(t, filepath.Join(dir, bootstrap.CredentialsFile), bundle(t, ca.leaf(t, "spiffe://cluster.local/ns/shop/sa/store")))
 	document := filepath.Join(dir, "envoy.json")
 	writeFile(t, document, inlined(t, set, everyService(set), dir, 15000, nil))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, envoy, "--mode", "validate", "--config-path", document, "--log-level", "error",
 		"--service-node", "n", "--service-cluster", "c").CombinedOutput()

@@ -22,6 +22,10 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/xds/translate"
 )
 
+// patience ends what hangs. A test's cases wait for those of all others in it, where
+// processors are few.
+const patience = 5 * time.Minute
+
 // Addresses that stand for pods: all of 127/8 is on loopback.
 const (
 	storePod  = "127.0.1.1"
@@ -40,7 +44,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	envoy := realEnvoy(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return &world{envoy: envoy, ca: newAuthority(t), ctx: ctx}
 }
