@@ -196,9 +196,6 @@ func addUp(account identity.ServiceAccount, permissions []*permission) (routes [
 				r.Also = append(r.Also, ir.Grant{Match: later.match, Allow: later.allowed})
 				names += len(later.allowed.ServiceAccounts)
 			}
-			if names > mostNames {
-				return []ir.InboundRoute{anyOf(account, permissions)}, true
-			}
 		}
 		if grants += len(r.Also); grants > mostGrants || names > mostNames {
 			return []ir.InboundRoute{anyOf(account, permissions)}, true
