@@ -29,6 +29,9 @@ func (s *stream) answered(k kind, refusal *status.Status) *NACK {
 	b.flight = nil
 	s.metrics.of[k].answered(refusal == nil, time.Since(f.since))
 	if refusal == nil {
+		for _, r := range f.sent {
+			b.agree(r.name)
+		}
 		return nil
 	}
 	s.refused(k, f)

@@ -88,32 +88,33 @@ func (c *Cache) DeleteClass(id string) {
 func (c *Cache) SetShared(name string, r *resource.Resource) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.putShared(name, r) {
+	was, changed := c.putShared(name, r)
+	if !changed {
 		return
 	}
 	for layer := range c.users[name] {
 		for cl := range c.holders[layer] {
 			for s := range cl.streams {
-				s.touch(endpoints, name)
+				s.touch(name, was)
 			}
 		}
 	}
 }
 
-// putShared reports whether that changes anything. The caller holds mu.
-func (c *Cache) putShared(name string, r *resource.Resource) bool {
+// putShared returns what was there, and whether that changes anything. The caller holds mu.
+func (c *Cache) putShared(name string, r *resource.Resource) (was *resource.Resource, changed bool) {
 	c.sharedMu.Lock()
 	defer c.sharedMu.Unlock()
-	old, known := c.shared[name]
+	was, known := c.shared[name]
 	switch {
 	case r == nil && len(c.users[name]) == 0:
 		delete(c.shared, name)
-		return false
-	case known && old == nil && r == nil, old != nil && r != nil && old.Version == r.Version:
-		return false
+		return was, false
+	case known && was == nil && r == nil, was != nil && r != nil && was.Version == r.Version:
+		return was, false
 	}
 	c.shared[name] = r
-	return true
+	return was, true
 }
 
 // assignment returns a load assignment, and whether it was ever set.

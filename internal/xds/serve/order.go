@@ -44,6 +44,9 @@ func (s *stream) kick() {
 	s.time(held)
 	for k := range s.subs {
 		s.subs[k].settle(false)
+		if b := &s.subs[k]; b.asked && !b.like && !b.busy() {
+			b.condense()
+		}
 	}
 }
 
@@ -114,7 +117,7 @@ func (s *stream) leave(view *resource.Set, changed change) {
 		leave(name)
 	}
 	if changed.all {
-		for name := range s.subs[endpoints].names {
+		for name := range s.subs[endpoints].asking() {
 			leave(name)
 		}
 	}

@@ -106,11 +106,11 @@ func (s *stream) candidates(k kind) []string {
 	if !b.all {
 		return slices.Sorted(maps.Keys(b.dirty))
 	}
-	names := maps.Clone(b.names)
-	if names == nil {
-		names = map[string]struct{}{}
+	names := map[string]struct{}{}
+	for name := range b.asking() {
+		names[name] = struct{}{}
 	}
-	for name := range b.has {
+	for name := range b.held() {
 		names[name] = struct{}{}
 	}
 	// What the proxy never took may be gone: then it no longer rejects anything.
@@ -133,7 +133,6 @@ func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.Delta
 	if !known {
 		return 0
 	}
-	had := b.has[name]
 	if r == nil {
 		return s.remove(k, name, f, response, overdue)
 	}
@@ -141,10 +140,10 @@ func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.Delta
 		return 0
 	}
 	delete(b.rejected, name)
-	if had.is(r.Version) {
+	if b.has(name, r.Version) {
 		return 0
 	}
-	v := versionOf(r.Version)
+	had, v := b.version(name), versionOf(r.Version)
 	s.outgoing = append(s.outgoing, r)
 	f.sent = append(f.sent, sent{name: r.Name, before: had, after: v})
 	b.set(r.Name, v)
@@ -158,9 +157,8 @@ func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.Delta
 // routes may use them. The caller holds mu.
 func (s *stream) remove(k kind, name string, f *flight, response *discoveryv3.DeltaDiscoveryResponse, overdue bool) int {
 	b := &s.subs[k]
-	had := b.has[name]
+	had, named := b.version(name), b.asks(name)
 	delete(b.rejected, name)
-	_, named := b.names[name]
 	if had.is(absent) || had == (version{}) && !named {
 		return 0
 	}

@@ -35,6 +35,9 @@ func newSession(s *Server, v visitor, cancel context.CancelCauseFunc) *session {
 	// The loop of a proxy that does not read ends with its connection only.
 	one.end = func(reason error) { cancel(reason); v.line.hangUp() }
 	one.stream = &stream{cache: s.options.Cache, limits: s.options.Limits, metrics: s.metrics, clock: &s.clock, rejected: one.rejected}
+	for k := range kind(kinds) {
+		one.stream.subs[k].offer = offer{kind: k, cache: s.options.Cache}
+	}
 	one.silence = time.AfterFunc(s.options.Limits.Greeting, func() { one.end(errSilent) })
 	left := min(time.Until(v.leaf().NotAfter), s.options.Limits.Age)
 	one.renewal = time.AfterFunc(fraction(left, 0.7, 0.95), func() { one.end(errRenew) })

@@ -142,7 +142,7 @@ func (one *session) state(trustBundle string) ProxyState {
 // caller holds mu.
 func (s *stream) acknowledged(k kind, name string) string {
 	b := &s.subs[k]
-	v := b.has[name]
+	v := b.version(name)
 	if b.flight != nil {
 		for _, r := range b.flight.sent {
 			if r.name == name {

@@ -159,8 +159,8 @@ func (s *stream) takeKnown(k kind, req *discoveryv3.DeltaDiscoveryRequest) (*NAC
 	// Envoy asks for endpoints before clusters only where it holds its clusters back
 	// because some are warming, that is, waiting for endpoints that it may already have
 	// for an older form of the same cluster. It gets them again.
-	b.ask(k, req, k != endpoints || s.subs[clusters].asked)
-	if len(b.names) > s.limits.Names {
+	b.take(k, req, k != endpoints || s.subs[clusters].asked)
+	if b.count > s.limits.Names {
 		return nack, status.Errorf(codes.ResourceExhausted, "more than %d names of one type", s.limits.Names)
 	}
 	s.touched()
@@ -177,6 +177,10 @@ func (s *stream) update(class string, view *resource.Set, changed change) {
 	concerned := changed.all
 	for k := range kind(kinds) {
 		b := &s.subs[k]
+		if changed.all || view == nil {
+			b.spread()
+		}
+		b.turn(view, changed.names[k])
 		if changed.all && b.asked {
 			b.markAll()
 		}
@@ -198,11 +202,12 @@ func (s *stream) update(class string, view *resource.Set, changed change) {
 	}
 }
 
-// touch says that one resource changed.
-func (s *stream) touch(k kind, name string) {
+// touch says that a load assignment was another one until now; nil for none.
+func (s *stream) touch(name string, was *resource.Resource) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := &s.subs[k]; b.wants(name) {
+	if b := &s.subs[endpoints]; b.wants(name) {
+		b.outdate(name, was)
 		b.mark(name)
 		s.kick()
 		s.touched()

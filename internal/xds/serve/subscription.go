@@ -35,14 +35,9 @@ func (v version) String() string {
 // subscription is what one proxy asked for of one kind, what it has, and what it is
 // owed; protected by the stream's mu.
 type subscription struct {
-	// asked says that the proxy asked for this kind on this stream, wildcard that it
-	// wants all there is, names what it asked for by name.
-	asked, wildcard bool
-	names           map[string]struct{}
-
-	// has is what the proxy was last sent; rejected are versions that it did not take
-	// and is not sent again.
-	has, rejected map[string]version
+	holdings
+	// rejected are versions that the proxy did not take and is not sent again.
+	rejected map[string]version
 
 	// dirty are names to look at when the next response is made; all looks at
 	// everything. fresh says that what the proxy waits for is among them, greet that it
@@ -77,18 +72,6 @@ type sent struct {
 	before, after version
 }
 
-// wants reports whether the proxy asked for a resource.
-func (b *subscription) wants(name string) bool {
-	if !b.asked {
-		return false
-	}
-	if b.wildcard {
-		return true
-	}
-	_, ok := b.names[name]
-	return ok
-}
-
 // mark makes a resource be looked at.
 func (b *subscription) mark(name string) {
 	b.began()
@@ -118,17 +101,6 @@ func (b *subscription) owe(name string) {
 	b.fresh = true
 }
 
-func (b *subscription) set(name string, v version) {
-	if v == (version{}) {
-		delete(b.has, name)
-		return
-	}
-	if b.has == nil {
-		b.has = map[string]version{}
-	}
-	b.has[name] = v
-}
-
 // due reports whether there may be something to send.
 func (b *subscription) due() bool {
 	return b.all || b.greet || len(b.dirty) > 0 || len(b.suspects) > 0
@@ -151,11 +123,11 @@ func (b *subscription) pending() int {
 	return n
 }
 
-// ask takes what a request subscribes to and unsubscribes from. Names that a request
+// take takes what a request subscribes to and unsubscribes from. Names that a request
 // mentions are answered, even if the proxy has the newest: it may have forgotten.
 // Only the first request of a stream may tell what the proxy has from an earlier
 // one, and only if it is to be believed.
-func (b *subscription) ask(k kind, req *discoveryv3.DeltaDiscoveryRequest, believe bool) {
+func (b *subscription) take(k kind, req *discoveryv3.DeltaDiscoveryRequest, believe bool) {
 	var initial map[string]string
 	if !b.asked && believe {
 		initial = req.GetInitialResourceVersions()
@@ -176,7 +148,7 @@ func (b *subscription) ask(k kind, req *discoveryv3.DeltaDiscoveryRequest, belie
 			b.unaskAll()
 			continue
 		}
-		b.unask(name)
+		b.unaskFor(name)
 	}
 }
 
@@ -185,19 +157,21 @@ func (b *subscription) askAll(initial map[string]string) {
 	if b.wildcard {
 		return
 	}
+	b.spread()
 	b.wildcard = true
 	b.markAll()
 	for name, v := range initial {
 		b.set(unique.Make(name).Value(), versionOf(v))
 	}
 	// A proxy that starts waits for an answer, even if there is nothing for it.
-	b.greet = len(b.has) == 0
+	b.greet = len(b.versions) == 0
 }
 
 // unaskAll ends it.
 func (b *subscription) unaskAll() {
+	b.spread()
 	b.wildcard = false
-	for name := range b.has {
+	for name := range b.versions {
 		if !b.wants(name) {
 			b.forget(name)
 		}
@@ -207,11 +181,8 @@ func (b *subscription) unaskAll() {
 // askFor subscribes to a name. Names are held once for all streams.
 func (b *subscription) askFor(name string, initial map[string]string) {
 	name = unique.Make(name).Value()
-	if b.names == nil {
-		b.names = map[string]struct{}{}
-	}
-	b.names[name] = struct{}{}
-	if v, ok := initial[name]; ok && !b.has[name].is(uncertain) {
+	b.ask(name)
+	if v, ok := initial[name]; ok && !b.has(name, uncertain) {
 		b.set(name, versionOf(v))
 		b.mark(name)
 		return
@@ -219,13 +190,13 @@ func (b *subscription) askFor(name string, initial map[string]string) {
 	b.owe(name)
 }
 
-// unask ends a subscription to a name. A proxy that has it by a wildcard as well is
+// unaskFor ends a subscription to a name. A proxy that has it by a wildcard as well is
 // told what it now has.
-func (b *subscription) unask(name string) {
-	if _, ok := b.names[name]; !ok {
+func (b *subscription) unaskFor(name string) {
+	if !b.asks(name) {
 		return
 	}
-	delete(b.names, name)
+	b.unask(name)
 	if b.wildcard {
 		b.owe(name)
 		return
@@ -235,7 +206,7 @@ func (b *subscription) unask(name string) {
 
 // forget drops all that is known of a resource that the proxy has no use for.
 func (b *subscription) forget(name string) {
-	delete(b.has, name)
+	delete(b.versions, name)
 	delete(b.rejected, name)
 	delete(b.dirty, name)
 	delete(b.deferred, name)

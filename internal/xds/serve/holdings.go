@@ -1,0 +1,291 @@
+package serve
+
+import (
+	"iter"
+
+	"github.com/openservicemesh/osm-operator/internal/xds/resource"
+)
+
+// holdings are what one proxy asked for by name of one kind, and what it has; protected
+// by the stream's mu. What a proxy was last sent it has, whether it said so yet or not.
+//
+// Most proxies at most times asked for exactly what their class has, and have it as it is
+// now. That is not written down for each: holdings that are like the offer hold only what
+// differs from it. So a proxy that is up to date costs the same few bytes in a mesh of any
+// size, and what is remembered of one grows with what it is owed.
+type holdings struct {
+	offer offer
+	// like says that names and versions hold what differs from the offer only: a name
+	// that names does not mention is asked for if the offer has it (of kinds that are
+	// asked for by name), and one that versions does not mention is there as it is
+	// offered, if the proxy wants it. Otherwise they hold all there is.
+	like bool
+	// asked says that the proxy asked for this kind on this stream, wildcard that it
+	// wants all there is.
+	asked, wildcard bool
+	names           map[string]bool
+	versions        map[string]version
+	// count is how many names the proxy asks for.
+	count int
+}
+
+// asks reports whether the proxy asked for a resource by name.
+func (h *holdings) asks(name string) bool {
+	if asked, ok := h.names[name]; ok {
+		return asked
+	}
+	return h.presumed(name)
+}
+
+// presumed reports whether a name that names does not mention is asked for.
+func (h *holdings) presumed(name string) bool {
+	return h.like && !h.offer.kind.wildcard() && h.offer.has(name)
+}
+
+// wants reports whether the proxy asked for a resource, by name or with all others.
+func (h *holdings) wants(name string) bool { return h.asked && (h.wildcard || h.asks(name)) }
+
+// version returns what the proxy has of a resource.
+func (h *holdings) version(name string) version {
+	if v, ok := h.versions[name]; ok {
+		return v
+	}
+	if v := h.offered(name); v != "" {
+		return versionOf(v)
+	}
+	return version{}
+}
+
+// has reports whether the proxy has this version of a resource.
+func (h *holdings) has(name, v string) bool {
+	if own, ok := h.versions[name]; ok {
+		return own.is(v)
+	}
+	return v != "" && h.offered(name) == v
+}
+
+// offered returns the version of a resource that versions does not mention; empty for one
+// that the proxy does not have.
+func (h *holdings) offered(name string) string {
+	if !h.like || !h.wants(name) {
+		return ""
+	}
+	return h.offer.version(name)
+}
+
+// set notes what the proxy has of a resource now.
+func (h *holdings) set(name string, v version) {
+	if v == (version{}) && h.offered(name) == "" {
+		delete(h.versions, name)
+		return
+	}
+	if h.versions == nil {
+		h.versions = map[string]version{}
+	}
+	h.versions[name] = v
+}
+
+// agree notes that the proxy accepted what it was sent of a resource: there is nothing to
+// remember if that is what is offered.
+func (h *holdings) agree(name string) {
+	v, ok := h.versions[name]
+	if !ok || !h.like {
+		return
+	}
+	if delete(h.versions, name); h.version(name) != v {
+		h.versions[name] = v
+	}
+	if len(h.versions) == 0 {
+		h.versions = nil
+	}
+}
+
+// ask notes that the proxy asks for a name.
+func (h *holdings) ask(name string) {
+	if !h.asks(name) {
+		h.count++
+	}
+	h.note(name, true)
+}
+
+// unask notes that it no longer does.
+func (h *holdings) unask(name string) {
+	if h.asks(name) {
+		h.count--
+	}
+	h.note(name, false)
+}
+
+// note writes down whether a name is asked for, where that is not presumed.
+func (h *holdings) note(name string, asked bool) {
+	if h.presumed(name) == asked {
+		delete(h.names, name)
+		return
+	}
+	if h.names == nil {
+		h.names = map[string]bool{}
+	}
+	h.names[name] = asked
+}
+
+// asking yields the names that the proxy asks for, in no order.
+func (h *holdings) asking() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name, asked := range h.names {
+			if asked && !yield(name) {
+				return
+			}
+		}
+		if !h.like || h.offer.kind.wildcard() {
+			return
+		}
+		for name := range h.offer.names() {
+			if _, noted := h.names[name]; !noted && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// held yields the names of what the proxy has or was told of, in no order.
+func (h *holdings) held() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name, v := range h.versions {
+			if v != (version{}) && !yield(name) {
+				return
+			}
+		}
+		if !h.like {
+			return
+		}
+		for name := range h.offer.names() {
+			if _, noted := h.versions[name]; !noted && h.offered(name) != "" && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// turn says that another set is offered from now on, which differs in these names.
+func (h *holdings) turn(to *resource.Set, differs []string) {
+	if !h.like {
+		h.offer.set = to
+		return
+	}
+	asked, had := make([]bool, len(differs)), make([]version, len(differs))
+	for i, name := range differs {
+		asked[i], had[i] = h.asks(name), h.version(name)
+	}
+	h.offer.set = to
+	for i, name := range differs {
+		h.note(name, asked[i])
+		if h.version(name) != had[i] {
+			h.set(name, had[i])
+		}
+	}
+}
+
+// outdate says that a load assignment was another one until now; nil for none.
+func (h *holdings) outdate(name string, was *resource.Resource) {
+	if _, noted := h.versions[name]; noted || !h.like {
+		return
+	}
+	old := version{}
+	if was != nil {
+		old = versionOf(was.Version)
+	}
+	h.set(name, old)
+}
+
+// condense makes the holdings like the offer.
+func (h *holdings) condense() {
+	names, versions := h.names, h.versions
+	h.names, h.versions, h.like = nil, nil, true
+	for name := range names {
+		h.note(name, true)
+	}
+	for name, v := range versions {
+		if v.String() != h.offered(name) || v.is(absent) {
+			h.set(name, v)
+		}
+	}
+	for name := range h.offer.names() {
+		if !names[name] && !h.offer.kind.wildcard() {
+			h.note(name, false)
+		}
+		if _, has := versions[name]; !has {
+			h.set(name, version{})
+		}
+	}
+}
+
+// spread makes them hold all there is.
+func (h *holdings) spread() {
+	if !h.like {
+		return
+	}
+	names, versions := map[string]bool{}, map[string]version{}
+	for name := range h.asking() {
+		names[name] = true
+	}
+	for name := range h.held() {
+		versions[name] = h.version(name)
+	}
+	h.names, h.versions, h.like = names, versions, false
+}
+
+// offer is what a class is sent of one kind.
+type offer struct {
+	kind  kind
+	cache *Cache
+	set   *resource.Set // nil until the class is compiled
+}
+
+// has reports whether the class is sent a resource, or would be if it were known.
+func (o offer) has(name string) bool {
+	switch {
+	case o.set == nil:
+		return false
+	case o.kind == endpoints:
+		return o.set.RefersTo(name)
+	default:
+		return o.set.Get(o.kind.url(), name) != nil
+	}
+}
+
+// version returns that of a resource, empty if there is none.
+func (o offer) version(name string) string {
+	if o.set == nil {
+		return ""
+	}
+	r := o.set.Get(o.kind.url(), name)
+	if o.kind == endpoints && o.set.RefersTo(name) {
+		r, _ = o.cache.assignment(name)
+	}
+	if r == nil {
+		return ""
+	}
+	return r.Version
+}
+
+// names yields the names of all of it, in no order.
+func (o offer) names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if o.set == nil {
+			return
+		}
+		if o.kind == endpoints {
+			for name := range o.set.References() {
+				if !yield(name) {
+					return
+				}
+			}
+			return
+		}
+		for name := range o.set.All(o.kind.url()) {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
