@@ -9,10 +9,13 @@
 package resource
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -35,6 +38,12 @@ type Resource struct {
 	Version string
 	// Body is the marshalled message. It is shared: never written to.
 	Body []byte
+	// Awaits is the load assignment that a cluster waits for before it serves; empty for
+	// one that waits for none, and for what is no cluster.
+	Awaits string
+	// Field is the resource as a field of a delta response, from its tag to its last byte:
+	// what is sent of it to every proxy. It ends with Body, which is in it. It is shared.
+	Field []byte
 }
 
 // New marshals a message once, the same bytes for the same contents.
@@ -45,10 +54,39 @@ func New(msg proto.Message, name string) (*Resource, error) {
 		return nil, fmt.Errorf("marshalling %s %q: %w", full, name, err)
 	}
 	sum := sha256.Sum256(body)
-	return &Resource{
-		TypeURL: "type.googleapis.com/" + string(full),
-		Name:    name,
-		Version: hex.EncodeToString(sum[:12]),
-		Body:    body,
-	}, nil
+	r := Of("type.googleapis.com/"+string(full), name, hex.EncodeToString(sum[:12]), body)
+	if c, ok := msg.(*clusterv3.Cluster); ok && c.GetType() == clusterv3.Cluster_EDS {
+		r.Awaits = cmp.Or(c.GetEdsClusterConfig().GetServiceName(), c.GetName())
+	}
+	return r, nil
+}
+
+// Of returns a resource of a message that is marshalled already. The body is copied.
+func Of(typeURL, name, version string, body []byte) *Resource {
+	// Source: envoy/service/discovery/v3/discovery.proto, google/protobuf/any.proto.
+	const (
+		resources, versions, names, contents protowire.Number = 2, 1, 3, 2
+		typeURLs, values                     protowire.Number = 1, 2
+	)
+	of := func(length int) int { return protowire.SizeTag(resources) + protowire.SizeBytes(length) }
+	message := of(len(typeURL)) + of(len(body))
+	whole := of(len(version)) + of(len(name)) + of(message)
+	field := make([]byte, 0, of(whole))
+	begin := func(n protowire.Number, length int) {
+		field = protowire.AppendTag(field, n, protowire.BytesType)
+		field = protowire.AppendVarint(field, uint64(length)) //nolint:gosec // a length
+	}
+	text := func(n protowire.Number, s string) {
+		begin(n, len(s))
+		field = append(field, s...)
+	}
+	begin(resources, whole)
+	text(versions, version)
+	text(names, name)
+	begin(contents, message)
+	text(typeURLs, typeURL)
+	begin(values, len(body))
+	at := len(field)
+	field = append(field, body...)
+	return &Resource{TypeURL: typeURL, Name: name, Version: version, Body: field[at:], Field: field}
 }

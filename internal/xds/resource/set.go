@@ -2,6 +2,10 @@ package resource
 
 import (
 	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/openservicemesh/osm-operator/internal/ir"
 )
@@ -25,6 +29,7 @@ func (s *Set) Add(r *Resource) {
 		s.own.resources[r.TypeURL] = byName
 	}
 	byName[r.Name] = r
+	s.own.inOrder.Delete(r.TypeURL)
 }
 
 // Refer adds a load assignment that clusters of the set's own layer refer to.
@@ -61,6 +66,29 @@ func (s *Set) All(typeURL string) iter.Seq2[string, *Resource] {
 			}
 		}
 	}
+}
+
+// Sorted returns the resources of a type in the order of their names.
+func (s *Set) Sorted(typeURL string) []*Resource {
+	own := s.own.sorted(typeURL)
+	if s.shared == nil {
+		return own
+	}
+	shared := s.shared.sorted(typeURL)
+	if len(own) == 0 {
+		return shared
+	}
+	out := make([]*Resource, 0, len(own)+len(shared))
+	for _, r := range shared {
+		for len(own) > 0 && own[0].Name < r.Name {
+			out, own = append(out, own[0]), own[1:]
+		}
+		if len(own) > 0 && own[0].Name == r.Name {
+			continue // the set's own is in its place
+		}
+		out = append(out, r)
+	}
+	return append(out, own...)
 }
 
 // Has reports whether there is any resource of a type.
@@ -120,6 +148,18 @@ type Layer struct {
 	resources map[string]map[string]*Resource
 	// references are the load assignments that the clusters refer to, by name.
 	references map[string][]ir.EndpointSet
+	// inOrder are the resources by type in the order of their names, once somebody asked.
+	inOrder sync.Map
+}
+
+// sorted returns the layer's resources of a type in the order of their names.
+func (l *Layer) sorted(typeURL string) []*Resource {
+	if known, ok := l.inOrder.Load(typeURL); ok {
+		return known.([]*Resource) //nolint:forcetypeassert,revive // nothing else is stored
+	}
+	out := slices.SortedFunc(maps.Values(l.resources[typeURL]), func(a, b *Resource) int { return strings.Compare(a.Name, b.Name) })
+	l.inOrder.Store(typeURL, out)
+	return out
 }
 
 func newLayer() *Layer {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -64,6 +65,15 @@ func TestLayersAreReadAsOne(t *testing.T) {
 				got[typeURL][n] = r.Version
 				if s.Get(typeURL, n) != r {
 					rt.Errorf("%s %s is got otherwise than listed", typeURL, n)
+				}
+			}
+			inOrder := s.Sorted(typeURL)
+			if len(inOrder) != len(got[typeURL]) || !slices.IsSortedFunc(inOrder, func(a, b *resource.Resource) int { return strings.Compare(a.Name, b.Name) }) {
+				rt.Errorf("in order, %s has %d resources, want %d", typeURL, len(inOrder), len(got[typeURL]))
+			}
+			for _, r := range inOrder {
+				if s.Get(typeURL, r.Name) != r {
+					rt.Errorf("in order, %s %s is another one", typeURL, r.Name)
 				}
 			}
 			if s.Has(typeURL) != (len(want[typeURL]) > 0) {

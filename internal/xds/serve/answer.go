@@ -52,7 +52,7 @@ func (s *stream) refused(k kind, f *flight) {
 	b := &s.subs[k]
 	var suspects []sent
 	for _, r := range f.sent {
-		if !r.after.is(absent) && b.wants(r.name) {
+		if r.after != absent && b.wants(r.name) {
 			suspects = append(suspects, r)
 		}
 	}
@@ -66,7 +66,7 @@ func (s *stream) refused(k kind, f *flight) {
 		return
 	}
 	for _, r := range suspects {
-		b.set(r.name, versionOf(uncertain))
+		b.set(r.name, uncertain)
 		b.suspects = append(b.suspects, r.name)
 	}
 }

@@ -45,7 +45,7 @@ func benchmark(b *testing.B, services, proxies int) {
 	all := make([]*resource.Resource, 0, 2*services)
 	for i := range services {
 		name := fmt.Sprintf("shop/service-%d|8080", i)
-		all = append(all, padded(b, name), &resource.Resource{TypeURL: lds, Name: "outbound/" + name, Version: "1", Body: make([]byte, 1024)})
+		all = append(all, padded(b, name), resource.Of(lds, "outbound/"+name, "1", make([]byte, 1024)))
 		h.cache.SetShared(name, assignment(b, name, 0))
 	}
 	h.cache.SetClass("a", set(b, all...))

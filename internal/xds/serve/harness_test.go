@@ -398,7 +398,7 @@ func cluster(tb failer, name, version, endpoints string) *resource.Resource {
 
 // other makes a resource of another type, of any bytes.
 func other(typeURL, name, version string) *resource.Resource {
-	return &resource.Resource{TypeURL: typeURL, Name: name, Version: version, Body: []byte(fmt.Sprintf("%s of %s", version, name))}
+	return resource.Of(typeURL, name, version, fmt.Appendf(nil, "%s of %s", version, name))
 }
 
 func endpointsOf(name, version string) *resource.Resource { return other(eds, name, version) }

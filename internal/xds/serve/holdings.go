@@ -50,35 +50,28 @@ func (h *holdings) version(name string) version {
 	if v, ok := h.versions[name]; ok {
 		return v
 	}
-	if v := h.offered(name); v != "" {
-		return versionOf(v)
-	}
-	return version{}
+	return h.offered(name)
 }
 
-// has reports whether the proxy has this version of a resource.
-func (h *holdings) has(name, v string) bool {
-	if own, ok := h.versions[name]; ok {
-		return own.is(v)
-	}
-	return v != "" && h.offered(name) == v
-}
-
-// offered returns the version of a resource that versions does not mention; empty for one
-// that the proxy does not have.
-func (h *holdings) offered(name string) string {
+// offered returns what the proxy has of a resource that versions does not mention.
+func (h *holdings) offered(name string) version {
 	if !h.like || !h.wants(name) {
-		return ""
+		return none
 	}
 	return h.offer.version(name)
 }
 
 // set notes what the proxy has of a resource now.
 func (h *holdings) set(name string, v version) {
-	if v == (version{}) && h.offered(name) == "" {
+	if v == none && h.offered(name) == none {
 		delete(h.versions, name)
 		return
 	}
+	h.keep(name, v)
+}
+
+// keep writes down what the proxy has of a resource.
+func (h *holdings) keep(name string, v version) {
 	if h.versions == nil {
 		h.versions = map[string]version{}
 	}
@@ -139,7 +132,7 @@ func (h *holdings) asking() iter.Seq[string] {
 		if !h.like || h.offer.kind.wildcard() {
 			return
 		}
-		for name := range h.offer.names() {
+		for name := range h.offer.all() {
 			if _, noted := h.names[name]; !noted && !yield(name) {
 				return
 			}
@@ -151,15 +144,15 @@ func (h *holdings) asking() iter.Seq[string] {
 func (h *holdings) held() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for name, v := range h.versions {
-			if v != (version{}) && !yield(name) {
+			if v != none && !yield(name) {
 				return
 			}
 		}
 		if !h.like {
 			return
 		}
-		for name := range h.offer.names() {
-			if _, noted := h.versions[name]; !noted && h.offered(name) != "" && !yield(name) {
+		for name := range h.offer.all() {
+			if _, noted := h.versions[name]; !noted && h.offered(name) != none && !yield(name) {
 				return
 			}
 		}
@@ -190,9 +183,9 @@ func (h *holdings) outdate(name string, was *resource.Resource) {
 	if _, noted := h.versions[name]; noted || !h.like {
 		return
 	}
-	old := version{}
+	old := none
 	if was != nil {
-		old = versionOf(was.Version)
+		old = version(was.Version)
 	}
 	h.set(name, old)
 }
@@ -201,20 +194,36 @@ func (h *holdings) outdate(name string, was *resource.Resource) {
 func (h *holdings) condense() {
 	names, versions := h.names, h.versions
 	h.names, h.versions, h.like = nil, nil, true
-	for name := range names {
-		h.note(name, true)
-	}
-	for name, v := range versions {
-		if v.String() != h.offered(name) || v.is(absent) {
-			h.set(name, v)
-		}
-	}
-	for name := range h.offer.names() {
-		if !names[name] && !h.offer.kind.wildcard() {
+	byName := !h.offer.kind.wildcard()
+	offered := 0
+	for name, r := range h.offer.all() {
+		asked := names[name]
+		if byName && !asked {
 			h.note(name, false)
 		}
-		if _, has := versions[name]; !has {
-			h.set(name, version{})
+		v, has := versions[name]
+		if has {
+			offered++
+		}
+		now := none
+		if (h.wildcard || asked) && r != nil {
+			now = version(r.Version)
+		}
+		if v != now {
+			h.keep(name, v)
+		}
+	}
+	for name := range names {
+		if !byName || !h.offer.has(name) {
+			h.note(name, true)
+		}
+	}
+	if offered == len(versions) {
+		return
+	}
+	for name, v := range versions {
+		if !h.offer.has(name) {
+			h.keep(name, v)
 		}
 	}
 }
@@ -253,37 +262,39 @@ func (o offer) has(name string) bool {
 	}
 }
 
-// version returns that of a resource, empty if there is none.
-func (o offer) version(name string) string {
+// version returns that of a resource.
+func (o offer) version(name string) version {
 	if o.set == nil {
-		return ""
+		return none
 	}
 	r := o.set.Get(o.kind.url(), name)
 	if o.kind == endpoints && o.set.RefersTo(name) {
 		r, _ = o.cache.assignment(name)
 	}
 	if r == nil {
-		return ""
+		return none
 	}
-	return r.Version
+	return version(r.Version)
 }
 
-// names yields the names of all of it, in no order.
-func (o offer) names() iter.Seq[string] {
-	return func(yield func(string) bool) {
+// all yields the names of all of it, and what there is now, nil for a load assignment that
+// is not known.
+func (o offer) all() iter.Seq2[string, *resource.Resource] {
+	return func(yield func(string, *resource.Resource) bool) {
 		if o.set == nil {
 			return
 		}
 		if o.kind == endpoints {
 			for name := range o.set.References() {
-				if !yield(name) {
+				r, _ := o.cache.assignment(name)
+				if !yield(name, r) {
 					return
 				}
 			}
 			return
 		}
-		for name := range o.set.All(o.kind.url()) {
-			if !yield(name) {
+		for name, r := range o.set.All(o.kind.url()) {
+			if !yield(name, r) {
 				return
 			}
 		}

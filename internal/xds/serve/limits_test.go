@@ -192,7 +192,7 @@ func TestASlowProxyDelaysNobody(t *testing.T) {
 	t.Parallel()
 	h := start(t, limits(serve.Limits{Stuck: time.Second}))
 	big := func(name, version string) *resource.Resource {
-		return &resource.Resource{TypeURL: eds, Name: name, Version: version, Body: make([]byte, 4<<20)}
+		return resource.Of(eds, name, version, make([]byte, 4<<20))
 	}
 	h.cache.SetClass("a", set(t, cluster(t, "one", "1", "e"), cluster(t, "two", "1", "f"), secret("s", "1")))
 	h.cache.SetShared("e", big("e", "1"))

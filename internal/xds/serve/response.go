@@ -7,7 +7,6 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
 )
@@ -106,6 +105,9 @@ func (s *stream) candidates(k kind) []string {
 	if !b.all {
 		return slices.Sorted(maps.Keys(b.dirty))
 	}
+	if b.wildcard && !b.like && len(b.versions)+len(b.names)+len(b.rejected) == 0 {
+		return s.everything(k)
+	}
 	names := map[string]struct{}{}
 	for name := range b.asking() {
 		names[name] = struct{}{}
@@ -125,6 +127,17 @@ func (s *stream) candidates(k kind) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// everything lists the names of all that a proxy is sent that has nothing yet, in order. The
+// caller holds mu.
+func (s *stream) everything(k kind) []string {
+	all := s.view.Sorted(k.url())
+	names := make([]string, 0, len(all))
+	for _, r := range all {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
 // put adds a resource to a response, or that it is gone, if the proxy has to be told.
 // It returns about how many bytes that takes. The caller holds mu.
 func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.DeltaDiscoveryResponse, overdue bool) int {
@@ -136,14 +149,14 @@ func (s *stream) put(k kind, name string, f *flight, response *discoveryv3.Delta
 	if r == nil {
 		return s.remove(k, name, f, response, overdue)
 	}
-	if b.rejected[name].is(r.Version) {
+	if b.rejected[name] == version(r.Version) {
 		return 0
 	}
 	delete(b.rejected, name)
-	if b.has(name, r.Version) {
+	had, v := b.version(name), version(r.Version)
+	if had == v {
 		return 0
 	}
-	had, v := b.version(name), versionOf(r.Version)
 	s.outgoing = append(s.outgoing, r)
 	f.sent = append(f.sent, sent{name: r.Name, before: had, after: v})
 	b.set(r.Name, v)
@@ -159,7 +172,7 @@ func (s *stream) remove(k kind, name string, f *flight, response *discoveryv3.De
 	b := &s.subs[k]
 	had, named := b.version(name), b.asks(name)
 	delete(b.rejected, name)
-	if had.is(absent) || had == (version{}) && !named {
+	if had == absent || had == none && !named {
 		return 0
 	}
 	if k == clusters && !named && !overdue && s.breaking() {
@@ -170,11 +183,11 @@ func (s *stream) remove(k kind, name string, f *flight, response *discoveryv3.De
 		return 0
 	}
 	response.RemovedResources = append(response.RemovedResources, name)
-	f.sent = append(f.sent, sent{name: name, before: had, after: versionOf(absent)})
+	f.sent = append(f.sent, sent{name: name, before: had, after: absent})
 	if named {
-		b.set(name, versionOf(absent))
+		b.set(name, absent)
 	} else {
-		b.set(name, version{})
+		b.set(name, none)
 	}
 	return len(name)
 }
@@ -195,8 +208,8 @@ func (s *stream) look(k kind, name string) (*resource.Resource, bool) {
 // a cluster that changed into use once it has got endpoints for it, and does not ask
 // again for those that it has. The caller holds mu.
 func (s *stream) rewarm(cluster *resource.Resource) {
-	name, ok := assignmentOf(cluster)
-	if !ok {
+	name := cluster.Awaits
+	if name == "" {
 		return
 	}
 	b := &s.subs[endpoints]
@@ -204,73 +217,6 @@ func (s *stream) rewarm(cluster *resource.Resource) {
 	case b.wants(name):
 		b.owe(name)
 	case !b.asked: // what it says that it has will not count
-		b.set(name, versionOf(uncertain))
+		b.set(name, uncertain)
 	}
-}
-
-// Fields of envoy.config.cluster.v3.Cluster.
-const (
-	clusterName    = 1 // string name
-	clusterType    = 2 // DiscoveryType type
-	clusterEDS     = 3 // EdsClusterConfig eds_cluster_config
-	edsServiceName = 2 // string service_name
-	typeEDS        = 3 // DiscoveryType EDS
-)
-
-// assignmentOf returns the name of the load assignment that a cluster waits for.
-func assignmentOf(cluster *resource.Resource) (string, bool) {
-	var name, service string
-	eds := false
-	for body := cluster.Body; len(body) > 0; {
-		field, wire, n := protowire.ConsumeTag(body)
-		if n < 0 {
-			return "", false
-		}
-		body = body[n:]
-		n = protowire.ConsumeFieldValue(field, wire, body)
-		if n < 0 {
-			return "", false
-		}
-		switch {
-		case field == clusterName && wire == protowire.BytesType:
-			name = text(body)
-		case field == clusterType && wire == protowire.VarintType:
-			value, _ := protowire.ConsumeVarint(body)
-			eds = value == typeEDS
-		case field == clusterEDS && wire == protowire.BytesType:
-			inner, _ := protowire.ConsumeBytes(body)
-			service = serviceName(inner)
-		}
-		body = body[n:]
-	}
-	if service == "" {
-		service = name
-	}
-	return service, eds
-}
-
-// serviceName returns the name in an EdsClusterConfig, empty if there is none.
-func serviceName(body []byte) string {
-	out := ""
-	for len(body) > 0 {
-		field, wire, n := protowire.ConsumeTag(body)
-		if n < 0 {
-			return out
-		}
-		body = body[n:]
-		n = protowire.ConsumeFieldValue(field, wire, body)
-		if n < 0 {
-			return out
-		}
-		if field == edsServiceName && wire == protowire.BytesType {
-			out = text(body)
-		}
-		body = body[n:]
-	}
-	return out
-}
-
-func text(body []byte) string {
-	value, _ := protowire.ConsumeBytes(body)
-	return string(value)
 }

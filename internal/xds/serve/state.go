@@ -150,8 +150,8 @@ func (s *stream) acknowledged(k kind, name string) string {
 			}
 		}
 	}
-	if v.is(uncertain) {
+	if v == absent || v == uncertain {
 		return ""
 	}
-	return v.String()
+	return string(v)
 }

@@ -2,35 +2,19 @@ package serve
 
 import (
 	"time"
-	"unique"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
-// version is that of a resource that a proxy has, held once for all streams. The zero
-// value is that of a resource that it does not have and need not be told about.
-type version struct {
-	handle unique.Handle[string]
-}
+// version is that of a resource that a proxy has.
+type version string
 
 // Versions that are no hashes.
 const (
-	absent    = ""  // the proxy was told that there is no such resource
-	uncertain = "?" // what the proxy has is not known: it must be told
+	none      version = ""  // the proxy does not have it and need not be told
+	absent    version = "-" // the proxy was told that there is no such resource
+	uncertain version = "?" // what the proxy has is not known: it must be told
 )
-
-func versionOf(v string) version { return version{unique.Make(v)} }
-
-// is reports whether the proxy has this version.
-func (v version) is(other string) bool { return v != version{} && v.handle.Value() == other }
-
-// String returns the version as it was given.
-func (v version) String() string {
-	if v == (version{}) {
-		return absent
-	}
-	return v.handle.Value()
-}
 
 // subscription is what one proxy asked for of one kind, what it has, and what it is
 // owed; protected by the stream's mu.
@@ -96,7 +80,7 @@ func (b *subscription) began() {
 
 // owe makes a resource be sent, whatever the proxy has of it.
 func (b *subscription) owe(name string) {
-	b.set(name, versionOf(uncertain))
+	b.set(name, uncertain)
 	b.mark(name)
 	b.fresh = true
 }
@@ -161,7 +145,7 @@ func (b *subscription) askAll(initial map[string]string) {
 	b.wildcard = true
 	b.markAll()
 	for name, v := range initial {
-		b.set(unique.Make(name).Value(), versionOf(v))
+		b.set(name, version(v))
 	}
 	// A proxy that starts waits for an answer, even if there is nothing for it.
 	b.greet = len(b.versions) == 0
@@ -178,12 +162,11 @@ func (b *subscription) unaskAll() {
 	}
 }
 
-// askFor subscribes to a name. Names are held once for all streams.
+// askFor subscribes to a name.
 func (b *subscription) askFor(name string, initial map[string]string) {
-	name = unique.Make(name).Value()
 	b.ask(name)
-	if v, ok := initial[name]; ok && !b.has(name, uncertain) {
-		b.set(name, versionOf(v))
+	if v, ok := initial[name]; ok && b.version(name) != uncertain {
+		b.set(name, version(v))
 		b.mark(name)
 		return
 	}
