@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -157,53 +156,4 @@ func (l *line) hangUp() {
 	if !l.spent.Swap(true) {
 		time.AfterFunc(farewell, l.close)
 	}
-}
-
-// handshakes makes connections.
-type handshakes struct {
-	credentials.TransportCredentials
-}
-
-func newHandshakes(current func() (Credentials, error)) handshakes {
-	return handshakes{credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			c, err := current()
-			if err != nil {
-				return nil, fmt.Errorf("reading the server's certificate: %w", err)
-			}
-			if c.Roots == nil {
-				// Without a pool, the system's would be believed.
-				return nil, fmt.Errorf("no roots to verify proxies with")
-			}
-			return &tls.Config{
-				MinVersion:   tls.VersionTLS13,
-				Certificates: []tls.Certificate{c.Certificate},
-				ClientAuth:   tls.RequireAndVerifyClientCert,
-				ClientCAs:    c.Roots,
-				NextProtos:   []string{"h2"},
-				// Every connection shows its certificate: one that was good once may not be now.
-				SessionTicketsDisabled: true,
-			}, nil
-		},
-	})}
-}
-
-// ServerHandshake keeps the connection beside what it was authenticated by.
-func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := h.TransportCredentials.ServerHandshake(raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	of, ok := info.(credentials.TLSInfo)
-	if !ok {
-		_ = conn.Close()
-		return nil, nil, fmt.Errorf("a handshake without TLS: %T", info)
-	}
-	return conn, connection{TLSInfo: of, line: &line{conn: raw}}, nil
-}
-
-// Clone implements credentials.TransportCredentials.
-func (h handshakes) Clone() credentials.TransportCredentials {
-	return handshakes{h.TransportCredentials.Clone()}
 }

@@ -95,7 +95,7 @@ func NewServer(o Options) (*Server, error) {
 	s.grpc = grpc.NewServer(
 		grpc.Creds(newHandshakes(o.Credentials)),
 		grpc.StreamInterceptor(s.recovering), grpc.ForceServerCodecV2(newCodec()),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ConnectionTimeout(handshakeTimeout),
 		// A proxy has one stream; a few more are for those that end.
 		grpc.MaxConcurrentStreams(8),
 		grpc.MaxRecvMsgSize(o.Limits.RequestBytes),
