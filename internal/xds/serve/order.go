@@ -1,8 +1,6 @@
 package serve
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
@@ -75,11 +73,11 @@ func (s *stream) breaking() bool {
 // release lets clusters go that nothing uses any more, and after them the load assignments
 // that they may have waited for. The caller holds mu.
 func (s *stream) release() {
-	if !s.overdue && s.breaking() {
+	b := &s.subs[clusters]
+	if len(b.deferred)+len(s.left) == 0 || !s.overdue && s.breaking() {
 		return
 	}
-	b := &s.subs[clusters]
-	for _, name := range slices.Sorted(maps.Keys(b.deferred)) {
+	for name := range b.deferred {
 		b.mark(name)
 	}
 	b.deferred = nil

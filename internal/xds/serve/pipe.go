@@ -20,6 +20,8 @@ type pipe struct {
 	stream *stream
 	// end ends the stream.
 	end func(error)
+	// stuck runs while a response waits for the proxy to read; the writer's alone.
+	stuck *time.Timer
 	// pace is the reader's alone.
 	pace pace
 }
@@ -29,8 +31,12 @@ func (p *pipe) Send(response *discoveryv3.DeltaDiscoveryResponse) error {
 	if response == p.stream.skip {
 		return nil
 	}
-	stuck := time.AfterFunc(p.stream.limits.Stuck, func() { p.end(errStuck) })
-	defer stuck.Stop()
+	if p.stuck == nil {
+		p.stuck = time.AfterFunc(p.stream.limits.Stuck, func() { p.end(errStuck) })
+	} else {
+		p.stuck.Reset(p.stream.limits.Stuck)
+	}
+	defer p.stuck.Stop()
 	err := p.wire.SendMsg(&packet{response: response, resources: p.stream.outgoing})
 	p.stream.outgoing = nil
 	if k, ok := kindOf(response.GetTypeUrl()); ok {

@@ -103,7 +103,12 @@ func (s *stream) fill(k kind, f *flight, response *discoveryv3.DeltaDiscoveryRes
 func (s *stream) candidates(k kind) []string {
 	b := &s.subs[k]
 	if !b.all {
-		return slices.Sorted(maps.Keys(b.dirty))
+		names := make([]string, 0, len(b.dirty))
+		for name := range b.dirty {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		return names
 	}
 	if b.wildcard && !b.like && len(b.versions)+len(b.names)+len(b.rejected) == 0 {
 		return s.everything(k)
