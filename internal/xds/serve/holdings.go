@@ -20,6 +20,9 @@ type holdings struct {
 	// asked for by name), and one that versions does not mention is there as it is
 	// offered, if the proxy wants it. Otherwise they hold all there is.
 	like bool
+	// bare says, of holdings that are like the offer, that the proxy has none of it yet but
+	// what versions mention: it has just come, and is owed all of it at once.
+	bare bool
 	// asked says that the proxy asked for this kind on this stream, wildcard that it
 	// wants all there is.
 	asked, wildcard bool
@@ -55,15 +58,53 @@ func (h *holdings) version(name string) version {
 
 // offered returns what the proxy has of a resource that versions does not mention.
 func (h *holdings) offered(name string) version {
-	if !h.like || !h.wants(name) {
+	if !h.like || h.bare || !h.wants(name) {
 		return none
 	}
 	return h.offer.version(name)
 }
 
+// begin notes that a proxy that has nothing asks for these names, of a kind that is asked
+// for by name, or that it asks for all there is.
+func (h *holdings) begin(names []string) {
+	h.like, h.bare = true, true
+	if h.wildcard {
+		return
+	}
+	asked := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		asked[name] = struct{}{}
+	}
+	for name := range asked {
+		h.note(name, true)
+	}
+	for name := range h.offer.all() {
+		if _, ok := asked[name]; !ok {
+			h.note(name, false)
+		}
+	}
+	h.count = len(asked)
+}
+
+// given notes that the proxy was sent all of the offer but these names, where there is
+// something of it: holdings that were bare are no more.
+func (h *holdings) given(but []string) {
+	if !h.bare {
+		return
+	}
+	h.bare = false
+	for _, name := range but {
+		h.set(name, none)
+	}
+}
+
 // set notes what the proxy has of a resource now.
 func (h *holdings) set(name string, v version) {
-	if v == none && h.offered(name) == none {
+	now := h.offered(name)
+	if h.bare && h.wants(name) {
+		now = h.offer.version(name) // as it will be taken to be, once all is given
+	}
+	if v == now && (v == none || h.bare) {
 		delete(h.versions, name)
 		return
 	}
@@ -180,7 +221,7 @@ func (h *holdings) turn(to *resource.Set, differs []string) {
 
 // outdate says that a load assignment was another one until now; nil for none.
 func (h *holdings) outdate(name string, was *resource.Resource) {
-	if _, noted := h.versions[name]; noted || !h.like {
+	if _, noted := h.versions[name]; noted || !h.like || h.bare {
 		return
 	}
 	old := none
@@ -240,7 +281,7 @@ func (h *holdings) spread() {
 	for name := range h.held() {
 		versions[name] = h.version(name)
 	}
-	h.names, h.versions, h.like = names, versions, false
+	h.names, h.versions, h.like, h.bare = names, versions, false, false
 }
 
 // offer is what a class is sent of one kind.

@@ -86,16 +86,21 @@ func (s *stream) fill(k kind, f *flight, response *discoveryv3.DeltaDiscoveryRes
 	}
 	names := s.candidates(k)
 	b.all, b.dirty = false, nil
+	if b.bare {
+		f.sent, s.outgoing = make([]sent, 0, len(names)), make([]*resource.Resource, 0, len(names))
+	}
 	size := 0
 	for i, name := range names {
 		if size >= s.limits.ResponseBytes {
 			for _, left := range names[i:] {
 				b.mark(left)
 			}
+			b.given(names[i:])
 			return true
 		}
 		size += s.put(k, name, f, response, overdue)
 	}
+	b.given(nil)
 	return false
 }
 
@@ -110,8 +115,11 @@ func (s *stream) candidates(k kind) []string {
 		slices.Sort(names)
 		return names
 	}
-	if b.wildcard && !b.like && len(b.versions)+len(b.names)+len(b.rejected) == 0 {
+	if b.bare && b.wildcard && len(b.names) == 0 {
 		return s.everything(k)
+	}
+	if b.bare && !b.wildcard {
+		return slices.Sorted(b.asking())
 	}
 	names := map[string]struct{}{}
 	for name := range b.asking() {

@@ -116,11 +116,18 @@ func (b *subscription) take(k kind, req *discoveryv3.DeltaDiscoveryRequest, beli
 	if !b.asked && believe {
 		initial = req.GetInitialResourceVersions()
 	}
-	if !b.asked && k.wildcard() && len(req.GetResourceNamesSubscribe()) == 0 {
+	names := req.GetResourceNamesSubscribe()
+	switch {
+	case b.asked:
+	case k.wildcard() && len(names) == 0:
 		b.askAll(initial)
+	case !k.wildcard() && len(initial) == 0:
+		b.begin(names)
+		b.markAll()
+		b.fresh, names = len(names) > 0, nil
 	}
 	b.asked = true
-	for _, name := range req.GetResourceNamesSubscribe() {
+	for _, name := range names {
 		if name == "*" && k.wildcard() {
 			b.askAll(initial)
 			continue
@@ -144,6 +151,9 @@ func (b *subscription) askAll(initial map[string]string) {
 	b.spread()
 	b.wildcard = true
 	b.markAll()
+	if len(initial)+len(b.names)+len(b.versions) == 0 {
+		b.begin(nil)
+	}
 	for name, v := range initial {
 		b.set(name, version(v))
 	}

@@ -313,6 +313,9 @@ func (b *bench) profile(ctx context.Context, p *plane, name string) func() {
 func (b *bench) save(ctx context.Context, p *plane, path, name string) {
 	raw, err := p.get(ctx, "debug", path)
 	if err == nil {
+		err = os.MkdirAll(b.profiles, 0o700)
+	}
+	if err == nil {
 		err = os.WriteFile(filepath.Join(b.profiles, name), raw, 0o600)
 	}
 	if err != nil {
