@@ -74,7 +74,7 @@ func Of(typeURL, name, version string, body []byte) *Resource {
 	field := make([]byte, 0, of(whole))
 	begin := func(n protowire.Number, length int) {
 		field = protowire.AppendTag(field, n, protowire.BytesType)
-		field = protowire.AppendVarint(field, uint64(length)) //nolint:gosec // a length
+		field = protowire.AppendVarint(field, uint64(length))
 	}
 	text := func(n protowire.Number, s string) {
 		begin(n, len(s))

@@ -155,7 +155,7 @@ type Layer struct {
 // sorted returns the layer's resources of a type in the order of their names.
 func (l *Layer) sorted(typeURL string) []*Resource {
 	if known, ok := l.inOrder.Load(typeURL); ok {
-		return known.([]*Resource) //nolint:forcetypeassert,revive // nothing else is stored
+		return known.([]*Resource) //nolint:forcetypeassert // nothing else is stored
 	}
 	out := slices.SortedFunc(maps.Values(l.resources[typeURL]), func(a, b *Resource) int { return strings.Compare(a.Name, b.Name) })
 	l.inOrder.Store(typeURL, out)

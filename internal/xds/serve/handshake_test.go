@@ -113,7 +113,7 @@ func TestWhoSaysNothingHoldsNobodyUp(t *testing.T) {
 		// The first message, and no answer to what comes back.
 		go func() {
 			_ = tls.Client(&deaf{conn, t.Context().Done()}, &tls.Config{ServerName: "osm-controller"}).HandshakeContext(t.Context())
-		}() //nolint:gosec // nothing is said
+		}()
 	}
 	c := h.connect(t, h.pod("1", "a"))
 	c.ask(cds)

@@ -126,7 +126,8 @@ func (h *holdings) agree(name string) {
 	if !ok || !h.like {
 		return
 	}
-	if delete(h.versions, name); h.version(name) != v {
+	delete(h.versions, name)
+	if h.version(name) != v {
 		h.versions[name] = v
 	}
 	if len(h.versions) == 0 {
@@ -235,11 +236,12 @@ func (h *holdings) outdate(name string, was *resource.Resource) {
 func (h *holdings) condense() {
 	names, versions := h.names, h.versions
 	h.names, h.versions, h.like = nil, nil, true
-	byName := !h.offer.kind.wildcard()
+	for name := range names {
+		h.note(name, true)
+	}
 	offered := 0
 	for name, r := range h.offer.all() {
-		asked := names[name]
-		if byName && !asked {
+		if !names[name] {
 			h.note(name, false)
 		}
 		v, has := versions[name]
@@ -247,16 +249,11 @@ func (h *holdings) condense() {
 			offered++
 		}
 		now := none
-		if (h.wildcard || asked) && r != nil {
+		if r != nil && (h.wildcard || names[name]) {
 			now = version(r.Version)
 		}
 		if v != now {
 			h.keep(name, v)
-		}
-	}
-	for name := range names {
-		if !byName || !h.offer.has(name) {
-			h.note(name, true)
 		}
 	}
 	if offered == len(versions) {

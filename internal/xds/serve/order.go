@@ -41,10 +41,7 @@ func (s *stream) kick() {
 	}
 	s.time(held)
 	for k := range s.subs {
-		s.subs[k].settle(false)
-		if b := &s.subs[k]; b.asked && !b.like && !b.busy() {
-			b.condense()
-		}
+		s.subs[k].rest()
 	}
 }
 

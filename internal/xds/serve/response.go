@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 
@@ -108,36 +109,33 @@ func (s *stream) fill(k kind, f *flight, response *discoveryv3.DeltaDiscoveryRes
 func (s *stream) candidates(k kind) []string {
 	b := &s.subs[k]
 	if !b.all {
-		names := make([]string, 0, len(b.dirty))
-		for name := range b.dirty {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return names
+		return sortedNames(b.dirty)
 	}
-	if b.bare && b.wildcard && len(b.names) == 0 {
+	switch {
+	case b.bare && b.wildcard && len(b.names) == 0:
 		return s.everything(k)
-	}
-	if b.bare && !b.wildcard {
+	case b.bare && !b.wildcard:
 		return slices.Sorted(b.asking())
 	}
 	names := map[string]struct{}{}
-	for name := range b.asking() {
-		names[name] = struct{}{}
-	}
-	for name := range b.held() {
-		names[name] = struct{}{}
-	}
-	// What the proxy never took may be gone: then it no longer rejects anything.
-	for name := range b.rejected {
-		names[name] = struct{}{}
+	for _, some := range []iter.Seq[string]{b.asking(), b.held(), maps.Keys(b.rejected)} {
+		for name := range some { // what the proxy never took may be gone: then it no longer rejects anything
+			names[name] = struct{}{}
+		}
 	}
 	if b.wildcard {
 		for name := range s.view.All(k.url()) {
 			names[name] = struct{}{}
 		}
 	}
-	return slices.Sorted(maps.Keys(names))
+	return sortedNames(names)
+}
+
+// sortedNames returns a set's names, in a slice of their number.
+func sortedNames(set map[string]struct{}) []string {
+	out := slices.AppendSeq(make([]string, 0, len(set)), maps.Keys(set))
+	slices.Sort(out)
+	return out
 }
 
 // everything lists the names of all that a proxy is sent that has nothing yet, in order. The

@@ -102,9 +102,8 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxHeaderListSize(16<<10),
 		// What a proxy may send unread is bounded, and not probed for with pings.
 		grpc.StaticStreamWindowSize(128<<10), grpc.StaticConnWindowSize(256<<10),
-		// What waits for a proxy is little: TLS has a buffer to read from, and what is
-		// written goes through buffers that connections share.
-		grpc.ReadBufferSize(0), grpc.SharedWriteBuffer(true), grpc.WriteBufferSize(64<<10),
+		// TLS has a buffer to read from; those to write to are shared by all connections.
+		grpc.ReadBufferSize(0), grpc.WriteBufferSize(64<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)

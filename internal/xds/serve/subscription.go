@@ -117,14 +117,8 @@ func (b *subscription) take(k kind, req *discoveryv3.DeltaDiscoveryRequest, beli
 		initial = req.GetInitialResourceVersions()
 	}
 	names := req.GetResourceNamesSubscribe()
-	switch {
-	case b.asked:
-	case k.wildcard() && len(names) == 0:
-		b.askAll(initial)
-	case !k.wildcard() && len(initial) == 0:
-		b.begin(names)
-		b.markAll()
-		b.fresh, names = len(names) > 0, nil
+	if !b.asked {
+		names = b.greeted(k, names, initial)
 	}
 	b.asked = true
 	for _, name := range names {
@@ -141,6 +135,20 @@ func (b *subscription) take(k kind, req *discoveryv3.DeltaDiscoveryRequest, beli
 		}
 		b.unaskFor(name)
 	}
+}
+
+// greeted takes the names of a stream's first request, and returns those that are left to take.
+func (b *subscription) greeted(k kind, names []string, initial map[string]string) []string {
+	switch {
+	case k.wildcard() && len(names) == 0:
+		b.askAll(initial)
+	case !k.wildcard() && len(initial) == 0:
+		b.begin(names)
+		b.markAll()
+		b.fresh = len(names) > 0
+		return nil
+	}
+	return names
 }
 
 // askAll begins a wildcard subscription.
@@ -203,6 +211,14 @@ func (b *subscription) forget(name string) {
 	delete(b.rejected, name)
 	delete(b.dirty, name)
 	delete(b.deferred, name)
+}
+
+// rest does what there is to do for a subscription that is idle.
+func (b *subscription) rest() {
+	b.settle(false)
+	if b.asked && !b.like && !b.busy() {
+		b.condense()
+	}
 }
 
 // settle closes what waits for the subscription, if it is idle.

@@ -32,6 +32,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
+	"github.com/openservicemesh/osm-operator/test/bench/machine"
 )
 
 // given is a resource that a baseline serves.
@@ -124,7 +125,7 @@ func (b *baseline) tell(o order) error {
 // subject is the baseline as it is measured: its event is the call that changes something.
 func (b *baseline) subject(f *fleet) *subject {
 	return &subject{
-		fleet: f, cpu: func() (time.Duration, error) { return cpuOf(b.cmd.Process.Pid) },
+		fleet: f, cpu: func() (time.Duration, error) { return machine.CPU(b.cmd.Process.Pid) },
 		stamps: func(context.Context, string) (event, sent time.Time, err error) { return b.last, time.Time{}, nil },
 	}
 }

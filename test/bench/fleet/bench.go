@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/xds/resource"
+	"github.com/openservicemesh/osm-operator/test/bench/machine"
 )
 
 // bench collects the figures.
@@ -99,11 +100,9 @@ func (b *bench) permissive(ctx context.Context) error {
 	if err := b.serieses(ctx, setup, m.subject, w.endpoint(b.times), w.newService(b.few()), w.weights(b.few()), w.egress(b.few()), w.nothing(b.few())); err != nil {
 		return err
 	}
-	restarted, err := m.restart(ctx, setup, m.plane)
-	if err != nil {
+	if err := b.again(ctx, setup, m); err != nil {
 		return err
 	}
-	b.add(restarted)
 	for _, atOnce := range []int{1, 8} {
 		r, err := injections(ctx, m.plane, m.fleet.trust, 10*b.times, atOnce)
 		if err != nil {
@@ -137,7 +136,7 @@ func (m *mesh) settle(ctx context.Context) error {
 
 // connecting has proxies connect and measures that and their memory.
 func (b *bench) connecting(ctx context.Context, setup string, m *mesh, proxies int) error {
-	before, _, err := residentOf(m.plane.pid())
+	before, err := machine.MemoryOf(m.plane.pid())
 	if err != nil {
 		return err
 	}
@@ -147,14 +146,43 @@ func (b *bench) connecting(ctx context.Context, setup string, m *mesh, proxies i
 		return err
 	}
 	stopProfile()
-	now, most, err := residentOf(m.plane.pid())
+	now, err := machine.MemoryOf(m.plane.pid())
 	if err != nil {
 		return err
 	}
-	connected.Note += fmt.Sprintf("; resident %s before, %s after, %s at the most: %s a proxy",
-		bytesText(float64(before)), bytesText(float64(now)), bytesText(float64(most)), bytesText(float64(now-before)/float64(connected.Proxies)))
+	connected.Note += grown(before, now, connected.Proxies)
 	b.add(connected)
 	return m.rest(ctx)
+}
+
+// grown tells of memory before and after so many proxies connected.
+func grown(before, now machine.Memory, proxies int) string {
+	return fmt.Sprintf("; resident %s before, %s after, %s at the most: %s a proxy", bytesText(float64(before.Resident)),
+		bytesText(float64(now.Resident)), bytesText(float64(now.Peak)), bytesText(float64(now.Resident-before.Resident)/float64(proxies)))
+}
+
+// resting measures the memory that is left once what a storm has left is given back: when it
+// has not become less for a while.
+func (b *bench) resting(ctx context.Context, setup string, m *mesh) error {
+	const enough = 15 * time.Second
+	began := time.Now()
+	var least machine.Memory
+	var since time.Time
+	err := awaitSlowly(ctx, "memory is given back", func() bool {
+		now, err := machine.MemoryOf(m.plane.pid())
+		if err == nil && (since.IsZero() || now.Resident < least.Resident-1<<20) {
+			least, since = now, time.Now()
+		}
+		return !since.IsZero() && time.Since(since) > enough
+	})
+	if err != nil {
+		return err
+	}
+	b.add(row{
+		Setup: setup, What: "nothing, with all connected", Events: 1, Took: since.Sub(began),
+		Note: fmt.Sprintf("resident %s, of which %s are the program and other files", bytesText(float64(least.Resident)), bytesText(float64(least.File))),
+	})
+	return nil
 }
 
 func (b *bench) serieses(ctx context.Context, setup string, s *subject, actions ...action) error {
@@ -197,7 +225,7 @@ func (b *bench) baselines(ctx context.Context, kind string, t *trust, resources 
 	f := newFleet(t, server.address)
 	defer f.stopAll()
 	s := server.subject(f)
-	before, _, err := residentOf(server.cmd.Process.Pid)
+	before, err := machine.MemoryOf(server.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -205,12 +233,11 @@ func (b *bench) baselines(ctx context.Context, kind string, t *trust, resources 
 	if err != nil {
 		return err
 	}
-	now, most, err := residentOf(server.cmd.Process.Pid)
+	now, err := machine.MemoryOf(server.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	connected.Note += fmt.Sprintf("; resident %s before, %s after, %s at the most: %s a proxy",
-		bytesText(float64(before)), bytesText(float64(now)), bytesText(float64(most)), bytesText(float64(now-before)/float64(len(pods))))
+	connected.Note += grown(before, now, len(pods))
 	b.add(connected)
 	assignment := firstAssignment(resources)
 	err = b.serieses(ctx, setup, s,
@@ -283,6 +310,14 @@ func (b *bench) enforced(ctx context.Context, sizes []int, times int) error {
 	b.add(back, fresh)
 	stopProfile := b.profile(ctx, m.plane, "heap")
 	stopProfile()
+	return b.again(ctx, setup, m)
+}
+
+// again measures the control plane at rest, and when it starts anew.
+func (b *bench) again(ctx context.Context, setup string, m *mesh) error {
+	if err := b.resting(ctx, setup, m); err != nil {
+		return err
+	}
 	restarted, err := m.restart(ctx, setup, m.plane)
 	if err != nil {
 		return err

@@ -27,6 +27,8 @@ import (
 
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/openservicemesh/osm-operator/test/bench/machine"
 )
 
 // options are the flags.
@@ -83,7 +85,7 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	on := fmt.Sprintf("%s, GOMAXPROCS %d, %s, mutual TLS 1.3, a certificate for each proxy", machine(), runtime.GOMAXPROCS(0), runtime.Version())
+	on := fmt.Sprintf("%s, GOMAXPROCS %d, %s, mutual TLS 1.3, a certificate for each proxy", machine.Description(), runtime.GOMAXPROCS(0), runtime.Version())
 	if err := b.run(ctx); err != nil {
 		return fmt.Errorf("%w (the control plane's log is in %s)", err, dir)
 	}

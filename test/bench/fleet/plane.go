@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/openservicemesh/osm-operator/test/bench/machine"
 )
 
 // plane is a control plane, in a process of its own.
@@ -29,24 +31,13 @@ type plane struct {
 // newPlane prepares a control plane of the binary "osm".
 func newPlane(ctx context.Context, binary, dir string, t *trust, w *world) (*plane, error) {
 	p := &plane{binary: binary, dir: dir, trust: t, ports: map[string]int{}}
-	// All are held until the last is found, so that no two are the same.
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for _, name := range []string{"xds", "report", "identity", "injector", "http", "debug", "validator"} {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, l)
-		address, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			return nil, fmt.Errorf("an address of type %T", l.Addr())
-		}
-		p.ports[name] = address.Port
+	names := []string{"xds", "report", "identity", "injector", "http", "debug", "validator"}
+	ports, err := machine.FreePorts(ctx, len(names))
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		p.ports[name] = ports[i]
 	}
 	return p, os.WriteFile(filepath.Join(dir, "kubeconfig"), w.kubeconfig, 0o600)
 }
@@ -97,7 +88,7 @@ func (p *plane) stop() error {
 func (p *plane) pid() int { return p.cmd.Process.Pid }
 
 // cpu returns the time that it has computed.
-func (p *plane) cpu() (time.Duration, error) { return cpuOf(p.pid()) }
+func (p *plane) cpu() (time.Duration, error) { return machine.CPU(p.pid()) }
 
 func (p *plane) address(port string) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.ports[port]))

@@ -18,6 +18,8 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+
+	"github.com/openservicemesh/osm-operator/test/bench/machine"
 )
 
 // measurement is what one shape costs. Figures about one more service are means.
@@ -84,7 +86,7 @@ func measure(ctx context.Context, binary string, s shape, l load) (measurement, 
 	}
 	m := newMesh(roots, document)
 	if l.services > 0 {
-		if m.ports, err = freePorts(ctx, called); err != nil {
+		if m.ports, err = machine.FreePorts(ctx, called); err != nil {
 			return measurement{}, err
 		}
 	}
@@ -151,27 +153,6 @@ func (p *process) use(ctx context.Context, m *mesh, l load, out *measurement) er
 	return err
 }
 
-// freePorts returns ports of 127.0.0.1 that nobody listens on.
-func freePorts(ctx context.Context, count int) ([]int, error) {
-	var out []int
-	// All are held until the last is found, so that no two are the same.
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for range count {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, l)
-		out = append(out, l.Addr().(*net.TCPAddr).Port)
-	}
-	return out, nil
-}
-
 // shaped returns the resources of a mesh of count services.
 func (m *mesh) shaped(s shape, count int) (resources, error) {
 	m.grow(count)
@@ -200,7 +181,11 @@ func (p *process) grow(ctx context.Context, control *server, m *mesh, s shape, l
 		if err != nil {
 			return err
 		}
-		cpu, began := p.cpu(), time.Now()
+		before, err := machine.CPU(p.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
 		if err := control.replace(next); err != nil {
 			return err
 		}
@@ -209,7 +194,11 @@ func (p *process) grow(ctx context.Context, control *server, m *mesh, s shape, l
 		}
 		out.oneAck += time.Since(began) / time.Duration(l.more)
 		time.Sleep(200 * time.Millisecond) // workers follow the main thread
-		out.oneCPU += (p.cpu() - cpu) / time.Duration(l.more)
+		after, err := machine.CPU(p.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		out.oneCPU += (after - before) / time.Duration(l.more)
 	}
 	out.oneBytes, out.oneResources = control.reset()
 	out.oneBytes /= l.more
@@ -333,16 +322,8 @@ func (p *process) settle(ctx context.Context, quiet time.Duration) (resident, al
 	if err != nil {
 		return 0, 0, err
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	var kib float64
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		return 0, 0, fmt.Errorf("reading VmRSS: %w", err)
-	}
-	return kib * 1024, allocated, nil
+	memory, err := machine.MemoryOf(p.cmd.Process.Pid)
+	return float64(memory.Resident), allocated, err
 }
 
 func (p *process) allocated(ctx context.Context) (float64, error) {
@@ -372,22 +353,4 @@ func (p *process) listenerStats(ctx context.Context) (out [3]int, err error) {
 		}
 	}
 	return out, nil
-}
-
-// cpu is the time that all threads have run.
-func (p *process) cpu() time.Duration {
-	var total time.Duration
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for _, t := range threads {
-		var ran int64
-		if b, err := os.ReadFile(t); err == nil {
-			if _, err := fmt.Sscan(string(b), &ran); err == nil {
-				total += time.Duration(ran)
-			}
-		}
-	}
-	return total
 }
