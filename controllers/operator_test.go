@@ -115,7 +115,7 @@ func runCounted(ctx context.Context, t *testing.T, config *rest.Config, scheme *
 	catalogue, recorder := release.NewCatalogue(nil), mgr.GetEventRecorder("test")
 	err = errors.Join(
 		trust.New(trust.Options{
-			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Namespace: operatorNamespace, Catalogue: catalogue, Expiry: expiry, Now: time.Now,
+			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Namespace: operatorNamespace, ServiceAccount: "osm-operator", Catalogue: catalogue, Expiry: expiry, Now: time.Now,
 		}).SetupWithManager(mgr),
 		revision.New(revision.Options{
 			Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: recorder, Reports: told,

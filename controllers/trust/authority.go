@@ -96,13 +96,18 @@ func lasts(intermediate, root *x509.Certificate, leaf time.Duration) bool {
 
 // newLeaf has a root certify a key of a process of the mesh's own.
 func newLeaf(ctx context.Context, root *builtin.Authority, id string, names []string, lifetime time.Duration, now time.Time) (*pair, error) {
+	return issueLeaf(ctx, root, ca.Both, id, names, lifetime, now)
+}
+
+// issueLeaf has a root certify a new key for a use.
+func issueLeaf(ctx context.Context, root *builtin.Authority, usage ca.Usage, id string, names []string, lifetime time.Duration, now time.Time) (*pair, error) {
 	key, err := ca.GenerateKey(defaultKeyType)
 	if err != nil {
 		return nil, err
 	}
 	now = now.Truncate(time.Second)
 	req := ca.Request{
-		PublicKey: key.Public(), URI: id, DNSNames: names, Usage: ca.Both,
+		PublicKey: key.Public(), URI: id, DNSNames: names, Usage: usage,
 		NotBefore: now.Add(-backdating), NotAfter: now.Add(lifetime),
 	}
 	chain, err := root.Issue(ctx, req)

@@ -75,11 +75,16 @@ func broughtOf(data map[string][]byte) builtin.Brought {
 	return builtin.Brought{Certificate: data[corev1.TLSCertKey], Key: data[corev1.TLSPrivateKeyKey], Root: data[osmCertificateKey]}
 }
 
+// trustDomain is that of a Mesh.
+func trustDomain(m *operatorv1alpha1.Mesh) identity.TrustDomain {
+	return identity.TrustDomain(cmp.Or(m.Spec.TrustDomain, string(plan.DefaultTrustDomain)))
+}
+
 // try has an authority sign one of each that the mesh has signed, and looks at it as the
 // mesh's proxies will: bounds on names and path lengths show there, and nowhere sooner.
 func try(ctx context.Context, authority *builtin.Authority, m *operatorv1alpha1.Mesh, now time.Time) error {
 	const revision = "trial"
-	td := identity.TrustDomain(cmp.Or(m.Spec.TrustDomain, string(plan.DefaultTrustDomain)))
+	td := trustDomain(m)
 	id, names := identity.ControlPlane(td, m.Name, revision), render.ServingNames(plan.MeshNamespace(m), revision)
 	if _, err := newLeaf(ctx, authority, id, names, servingLifetime, now); err != nil {
 		return fmt.Errorf("signing for the control plane's names %q: %w", names, err)

@@ -81,19 +81,14 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, root *b
 	return errors.Join(err, r.write(ctx, m, next))
 }
 
-// write patches the one condition that is this controller's, if it differs.
+// write patches a condition that is this controller's, if it differs.
 func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next metav1.Condition) error {
 	before := m.DeepCopy()
 	if !meta.SetStatusCondition(&m.Status.Conditions, next) {
 		return nil
 	}
-	// The list is written as a whole: not over what the mesh controller wrote meanwhile.
-	err := r.Client.Status().Patch(ctx, m, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	if apierrors.IsConflict(err) {
-		return nil // what was written wakes this controller
-	}
-	if err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("writing the status of Mesh %s: %w", m.Name, err))
+	if written, err := r.patch(ctx, m, before); err != nil || !written {
+		return err
 	}
 	old := meta.FindStatusCondition(before.Status.Conditions, next.Type)
 	if old == nil || old.Status != next.Status || old.Reason != next.Reason {
@@ -104,4 +99,18 @@ func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next m
 		r.Recorder.Eventf(m, nil, kind, next.Reason, "Trust", "%s", next.Message)
 	}
 	return nil
+}
+
+// patch writes the conditions of a Mesh. The list is written as a whole: not over what the
+// mesh controller wrote meanwhile, which wakes this controller. It reports whether it wrote.
+func (r *Reconciler) patch(ctx context.Context, m, before *operatorv1alpha1.Mesh) (bool, error) {
+	err := r.Client.Status().Patch(ctx, m, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	switch {
+	case err == nil:
+		return true, nil
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return false, nil
+	default:
+		return false, fmt.Errorf("writing the status of Mesh %s: %w", m.Name, err)
+	}
 }

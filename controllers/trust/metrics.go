@@ -13,6 +13,7 @@ const (
 	certificateRoot    = "root"
 	certificateIssuer  = "issuer"
 	certificateServing = "serving"
+	certificateGateway = "ingress-gateway"
 )
 
 // held tells one certificate of a mesh from the others.
@@ -28,7 +29,7 @@ type Expiry struct {
 
 var _ prometheus.Collector = (*Expiry)(nil)
 
-// set replaces all that is told of a mesh; nothing forgets it.
+// set replaces what is told of a mesh, but for its gateway; nothing forgets all of it.
 func (e *Expiry) set(mesh string, ends map[held]time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -39,7 +40,22 @@ func (e *Expiry) set(mesh string, ends map[held]time.Time) {
 	if e.meshes == nil {
 		e.meshes = map[string]map[held]time.Time{}
 	}
-	e.meshes[mesh] = maps.Clone(ends)
+	next := maps.Clone(ends)
+	if end, ok := e.meshes[mesh][held{certificate: certificateGateway}]; ok {
+		next[held{certificate: certificateGateway}] = end
+	}
+	e.meshes[mesh] = next
+}
+
+// setGateway tells when the certificate of a mesh's ingress gateway ends, after set; none
+// forgets it.
+func (e *Expiry) setGateway(mesh string, c *pair) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.meshes[mesh], held{certificate: certificateGateway})
+	if c != nil && e.meshes[mesh] != nil {
+		e.meshes[mesh][held{certificate: certificateGateway}] = c.certificate.NotAfter
+	}
 }
 
 func (*Expiry) desc() *prometheus.Desc {

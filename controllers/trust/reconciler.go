@@ -1,6 +1,7 @@
 // Package trust reconciles what a mesh trusts: its root, which the operator alone
-// holds, the bundle that everyone reads, and for each revision an intermediate to
-// sign workload certificates with and a certificate to serve with.
+// holds, the bundle that everyone reads, for each revision an intermediate to sign workload
+// certificates with and a certificate to serve with, and what an ingress gateway outside of
+// the mesh shows to sidecars.
 package trust
 
 import (
@@ -38,8 +39,8 @@ type Options struct {
 	APIReader client.Reader
 	Recorder  events.EventRecorder
 	Catalogue release.Catalogue
-	// Namespace is where the operator runs and keeps roots.
-	Namespace string
+	// Namespace is where the operator runs and keeps roots, ServiceAccount as whom.
+	Namespace, ServiceAccount string
 	// Expiry is told when certificates end.
 	Expiry *Expiry
 	// Now is the clock.
@@ -82,7 +83,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err == nil {
 		err = ends(root, r.Now())
 	}
-	return ctrl.Result{RequeueAfter: recheck}, r.tell(ctx, &m, root, err)
+	err = r.tell(ctx, &m, root, err)
+	if root == nil {
+		return ctrl.Result{RequeueAfter: recheck}, err
+	}
+	again, gatewayErr := r.gateway(ctx, &m, root)
+	return ctrl.Result{RequeueAfter: again}, errors.Join(err, gatewayErr)
 }
 
 // certify gives a mesh all that hangs on its root.

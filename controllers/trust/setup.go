@@ -5,12 +5,14 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/observe"
 )
@@ -26,7 +28,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	})
 	b := ctrl.NewControllerManagedBy(mgr).Named("trust").For(&operatorv1alpha1.Mesh{}).
 		Watches(&corev1.Namespace{}, byLabel).
-		Watches(&operatorv1alpha1.MeshRevision{}, byLabel)
+		Watches(&operatorv1alpha1.MeshRevision{}, byLabel).
+		// What says whether a gateway has a certificate, and what is written for it.
+		Watches(&configv1alpha2.MeshConfig{}, byLabel).
+		Watches(&rbacv1.RoleBinding{}, byLabel)
 	bundles, err := observe.HasTrustBundles(mgr.GetRESTMapper())
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
 
-// meshConfig refuses entries of lists that mean nothing, and warns of what else cannot be
+// meshConfig refuses entries of lists, and certificates of gateways, that mean nothing, and warns of what else cannot be
 // followed: where Open Service Mesh fell back to something, so does the mesh. What was
 // there before is not refused, so that it holds up no change of anything else.
 func meshConfig(now, before *configv1alpha2.MeshConfig) (warnings []string, err error) {
@@ -38,7 +38,8 @@ func meshConfig(now, before *configv1alpha2.MeshConfig) (warnings []string, err 
 	return warnings, nil
 }
 
-// meaningless says of entries of lists what is wrong with them.
+// meaningless says of entries of lists, and of the certificate of a gateway, what is wrong
+// with them.
 func meaningless(o *configv1alpha2.MeshConfig) []string {
 	if o == nil {
 		return nil
@@ -47,5 +48,5 @@ func meaningless(o *configv1alpha2.MeshConfig) []string {
 	for i, sentence := range lists {
 		lists[i] = strings.TrimSuffix(sentence, inject.LeftOut)
 	}
-	return append(mesh.CheckTLS(o.Spec.Sidecar), lists...)
+	return slices.Concat(mesh.CheckTLS(o.Spec.Sidecar), mesh.CheckIngressGateway(o.Spec.Certificate), lists)
 }

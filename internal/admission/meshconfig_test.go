@@ -36,6 +36,21 @@ func TestMeshConfigsThatMeanNothingAreRefused(t *testing.T) {
 			now:     `{"traffic":{"outboundPortExclusionList":[70000],"inboundPortExclusionList":[15003],"outboundIPRangeExclusionList":["10.0.0.1"],"outboundIPRangeInclusionList":["x"],"networkInterfaceExclusionList":["+"]}}`,
 			refusal: []string{"outboundPortExclusionList: 70000", "inboundPortExclusionList: port 15003", `outboundIPRangeExclusionList: "10.0.0.1"`, `outboundIPRangeInclusionList: "x"`, `networkInterfaceExclusionList: "+"`},
 		},
+		"a gateway's certificate that can be made": {
+			now: `{"certificate":{"ingressGateway":{"subjectAltNames":["osm-contour-envoy.osm-system.cluster.local"],"validityDuration":"24h","secret":{"name":"osm-contour-envoy-client-cert","namespace":"osm-system"}}}}`,
+		},
+		"a gateway's certificate for nobody, into nothing": {
+			now:     `{"certificate":{"ingressGateway":{"subjectAltNames":["Gate way"],"validityDuration":"24h","secret":{"name":"","namespace":"a.b"}}}}`,
+			refusal: []string{`spec.certificate.ingressGateway.subjectAltNames[0]: "Gate way" is no host name`, `secret.name: ""`, `secret.namespace: "a.b"`},
+		},
+		"a gateway's certificate for the control plane": {
+			now:     `{"certificate":{"ingressGateway":{"subjectAltNames":["osm-controller.osm-system.svc"],"validityDuration":"24h","secret":{"name":"a","namespace":"b"}}}}`,
+			refusal: []string{"is the name of a Service"},
+		},
+		"a gateway's certificate of a time that is none, and more names": {
+			now:      `{"certificate":{"ingressGateway":{"subjectAltNames":["a.b","c.d"],"validityDuration":"a day","secret":{"name":"a","namespace":"b"}}}}`,
+			warnings: []string{`spec.certificate.ingressGateway.validityDuration "a day" is no duration: 24h0m0s is used`, "the first is used, the other 1 are not"},
+		},
 		"what was there before holds up nothing": {
 			before: bad, now: `{"sidecar":{"cipherSuites":["nonsense"]},"traffic":{"enableEgress":false}}`,
 			warnings: []string{`"nonsense" is no cipher suite that Envoy knows`},

@@ -2,8 +2,6 @@ package ca
 
 import (
 	"crypto"
-	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/openservicemesh/osm-operator/internal/identity"
@@ -87,7 +85,7 @@ func (r Request) validateNames() error {
 	}
 	seen := map[string]bool{}
 	for _, name := range r.DNSNames {
-		if !hostname(name) || seen[name] {
+		if !identity.HostName(name) || seen[name] {
 			return invalid(FieldNames, "%q is no host name in lower case, or is there twice", name)
 		}
 		seen[name] = true
@@ -118,23 +116,3 @@ func (r Request) validateLifetime() error {
 	}
 	return nil
 }
-
-// hostname reports whether s can be a DNS name in a certificate: lower case, no
-// wildcard, no trailing dot, no address.
-func hostname(s string) bool {
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	if _, err := netip.ParseAddr(s); err == nil {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label || strings.IndexFunc(label, noLetter) >= 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// noLetter reports whether a character is in no host name, dots aside.
-func noLetter(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }

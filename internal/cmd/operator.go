@@ -144,7 +144,7 @@ func wireOperator(mgr manager.Manager, o operatorOptions, cert *trust.WebhookCer
 	}
 	authority := trust.New(trust.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("osm-operator"),
-		Namespace: o.namespace, Catalogue: catalogue, Expiry: expiry, Now: time.Now,
+		Namespace: o.namespace, ServiceAccount: o.account, Catalogue: catalogue, Expiry: expiry, Now: time.Now,
 	})
 	if err := authority.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the trust controller: %w", err)
@@ -236,7 +236,11 @@ func stripPod(o any) (any, error) {
 	if !ok {
 		return o, nil
 	}
+	settings, told := p.Annotations[operatorv1alpha1.AnnotationSettings]
 	p.ManagedFields, p.Annotations = nil, nil
+	if told {
+		p.Annotations = map[string]string{operatorv1alpha1.AnnotationSettings: settings}
+	}
 	p.Spec = corev1.PodSpec{}
 	p.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, Conditions: readiness(p.Status.Conditions),

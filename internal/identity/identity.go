@@ -103,6 +103,12 @@ func Operator(td TrustDomain, mesh string) string {
 	return "spiffe://" + string(td) + "/mesh/" + mesh + "/operator"
 }
 
+// Gateway returns the SPIFFE id of the ingress gateway outside of a mesh that has a
+// certificate of it. No workload's rule is for it: sidecars let it in by its DNS name.
+func Gateway(td TrustDomain, mesh string) string {
+	return "spiffe://" + string(td) + "/mesh/" + mesh + "/ingress-gateway"
+}
+
 // SignerName is the name of the signer of a mesh's workload certificates.
 func SignerName(mesh string) string { return "identity.openservicemesh.io/" + mesh }
 

@@ -52,6 +52,7 @@ func TestParseURITakesOneFormOnly(t *testing.T) {
 		"a regular expression":        "spiffe://cluster.local/ns/shop/sa/we.+",
 		"a control plane":             identity.ControlPlane("cluster.local", "osm", "v1"),
 		"an operator":                 identity.Operator("cluster.local", "osm"),
+		"a gateway":                   identity.Gateway("cluster.local", "osm"),
 		"a name that begins with -":   "spiffe://cluster.local/ns/shop/sa/-web",
 	} {
 		if id, err := identity.ParseURI(uri); !errors.Is(err, identity.ErrInvalid) {
@@ -66,6 +67,7 @@ func TestParseTellsWhoIsWho(t *testing.T) {
 		"spiffe://cluster.local/ns/shop/sa/web":                      {Kind: identity.KindWorkload, TrustDomain: "cluster.local", ServiceAccount: web},
 		"spiffe://cluster.local/mesh/osm/control-plane/v1-3-0-abcde": {Kind: identity.KindControlPlane, TrustDomain: "cluster.local", Mesh: "osm", Revision: "v1-3-0-abcde"},
 		"spiffe://cluster.local/mesh/osm/operator":                   {Kind: identity.KindOperator, TrustDomain: "cluster.local", Mesh: "osm"},
+		"spiffe://cluster.local/mesh/osm/ingress-gateway":            {Kind: identity.KindGateway, TrustDomain: "cluster.local", Mesh: "osm"},
 	}
 	for uri, want := range cases {
 		got, err := identity.Parse(uri)

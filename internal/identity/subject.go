@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -16,6 +17,8 @@ const (
 	KindControlPlane Kind = "ControlPlane"
 	// KindOperator is the operator, as it speaks to the control planes of a mesh.
 	KindOperator Kind = "Operator"
+	// KindGateway is the ingress gateway outside of a mesh that has a certificate of it.
+	KindGateway Kind = "Gateway"
 )
 
 // Subject is whoever can have a certificate of a mesh. Which fields are set depends on
@@ -25,13 +28,13 @@ type Subject struct {
 	TrustDomain TrustDomain
 	// ServiceAccount is a workload's.
 	ServiceAccount ServiceAccount
-	// Mesh is the mesh of an operator or a control plane.
+	// Mesh is the mesh of an operator, a control plane or a gateway.
 	Mesh string
 	// Revision is a control plane's.
 	Revision string
 }
 
-// URI returns the SPIFFE id; empty for a kind that is none of the three.
+// URI returns the SPIFFE id; empty for a kind that is none of these.
 func (s Subject) URI() string {
 	switch s.Kind {
 	case KindWorkload:
@@ -40,6 +43,8 @@ func (s Subject) URI() string {
 		return ControlPlane(s.TrustDomain, s.Mesh, s.Revision)
 	case KindOperator:
 		return Operator(s.TrustDomain, s.Mesh)
+	case KindGateway:
+		return Gateway(s.TrustDomain, s.Mesh)
 	default:
 		return ""
 	}
@@ -73,6 +78,8 @@ func parsePath(parts []string) (subject Subject, named bool) {
 		return Subject{Kind: KindControlPlane, Mesh: parts[1], Revision: parts[3]}, subdomain(parts[1]) && subdomain(parts[3])
 	case matches(parts, "mesh", "", "operator"):
 		return Subject{Kind: KindOperator, Mesh: parts[1]}, subdomain(parts[1])
+	case matches(parts, "mesh", "", "ingress-gateway"):
+		return Subject{Kind: KindGateway, Mesh: parts[1]}, subdomain(parts[1])
 	default:
 		return Subject{}, false
 	}
@@ -116,3 +123,20 @@ func subdomain(s string) bool {
 
 // noLetter reports whether a character is in no name of Kubernetes, dots aside.
 func noLetter(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
+
+// HostName reports whether s can be a DNS name in a certificate: lower case, no wildcard,
+// no trailing dot, no address.
+func HostName(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return false
+	}
+	for part := range strings.SplitSeq(s, ".") {
+		if part == "" || len(part) > 63 || strings.Trim(part, "-") != part || strings.IndexFunc(part, noLetter) >= 0 {
+			return false
+		}
+	}
+	return true
+}

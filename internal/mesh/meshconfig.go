@@ -38,6 +38,7 @@ func SettingsFrom(defaults Settings, spec configv1alpha2.MeshConfigSpec) (settin
 	}
 	if spec.Certificate != nil {
 		r.leafLifetime(spec.Certificate.ServiceCertValidityDuration)
+		r.gateway(spec.Certificate)
 	}
 	if f := spec.FeatureFlags; f != nil {
 		set(&s.RequestMetrics, f.EnableWASMStats)
@@ -179,6 +180,15 @@ func (r *reader) leafLifetime(word string) {
 		d = minLeafLifetime
 	}
 	r.settings.LeafLifetime = d
+}
+
+// gateway tells of the certificate of an ingress gateway, which the operator makes.
+func (r *reader) gateway(spec *configv1alpha2.CertificateSpec) {
+	for _, p := range CheckIngressGateway(spec) {
+		r.problem("%s; no certificate is made", p)
+	}
+	_, problems := IngressGatewayFrom(spec)
+	r.problems = append(r.problems, problems...)
 }
 
 // ineffective tells of fields that only made sense inside Open Service Mesh.

@@ -5,10 +5,46 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	configv1alpha2 "github.com/openservicemesh/osm-operator/api/config/v1alpha2"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
+
+func gateway(g configv1alpha2.IngressGatewayCertSpec) configv1alpha2.MeshConfigSpec {
+	return configv1alpha2.MeshConfigSpec{Certificate: &configv1alpha2.CertificateSpec{IngressGateway: &g}}
+}
+
+// TestIngressGatewayFrom reads what a MeshConfig asks for a gateway.
+func TestIngressGatewayFrom(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		lifetime string
+		want     time.Duration
+		problems int
+	}{
+		"a day":              {"24h", 24 * time.Hour, 0},
+		"parts of a second":  {"24h0.5s", 24 * time.Hour, 1},
+		"too short to renew": {"10m", time.Hour, 1},
+		"too long":           {"100000h", 365 * 24 * time.Hour, 1},
+		"none":               {"", 24 * time.Hour, 1},
+		"below zero":         {"-24h", 24 * time.Hour, 1},
+	} {
+		got, problems := mesh.IngressGatewayFrom(gateway(configv1alpha2.IngressGatewayCertSpec{
+			SubjectAltNames: []string{"gate.ingress.cluster.local"}, ValidityDuration: tc.lifetime, Secret: corev1.SecretReference{Namespace: "ingress", Name: "gate.tls"},
+		}).Certificate)
+		want := &mesh.IngressGateway{Name: "gate.ingress.cluster.local", Lifetime: tc.want, Secret: mesh.Key{Namespace: "ingress", Name: "gate.tls"}}
+		if diff := cmp.Diff(want, got); diff != "" || len(problems) != tc.problems {
+			t.Errorf("%s: %q (-want +got):\n%s", name, problems, diff)
+		}
+	}
+	for _, name := range []string{"", "gate_way", "*.ingress", "Gate.ingress", "10.0.0.1", "osm-controller.osm-system.svc", "web.shop.svc.cluster.local"} {
+		spec := gateway(configv1alpha2.IngressGatewayCertSpec{SubjectAltNames: []string{name}, ValidityDuration: "24h", Secret: corev1.SecretReference{Namespace: "ingress", Name: "gate"}}).Certificate
+		if got, _ := mesh.IngressGatewayFrom(spec); got != nil || len(mesh.CheckIngressGateway(spec)) != 1 {
+			t.Errorf("%q is taken for a name: %+v", name, got)
+		}
+	}
+}
 
 func TestSettingsFrom(t *testing.T) {
 	authz := func(timeout string, port int) *configv1alpha2.TrafficSpec {
@@ -75,6 +111,13 @@ func TestSettingsFrom(t *testing.T) {
 			want: func(s *mesh.Settings) {
 				s.Tracing = &mesh.Tracing{Address: "z", Port: 9411, Endpoint: "/api/v2/spans"}
 			}, problems: 1,
+		},
+		"a gateway's certificate is none of the control plane's affair": {
+			spec: gateway(configv1alpha2.IngressGatewayCertSpec{SubjectAltNames: []string{"a.b"}, ValidityDuration: "24h", Secret: corev1.SecretReference{Name: "a", Namespace: "b"}}),
+			want: func(*mesh.Settings) {},
+		},
+		"a gateway's certificate that cannot be made": {
+			spec: gateway(configv1alpha2.IngressGatewayCertSpec{ValidityDuration: "x"}), want: func(*mesh.Settings) {}, problems: 3,
 		},
 		"a lifetime":                         {spec: leaf("36h"), want: func(s *mesh.Settings) { s.LeafLifetime = 36 * time.Hour }},
 		"a lifetime that cannot be read":     {spec: leaf("a day"), want: func(s *mesh.Settings) { s.LeafLifetime = 24 * time.Hour }, problems: 1},

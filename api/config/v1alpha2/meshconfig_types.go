@@ -241,10 +241,10 @@ type IngressGatewayCertSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +listType=atomic
 	SubjectAltNames []string `json:"subjectAltNames"`
-	// validityDuration is its lifetime.
+	// validityDuration is its lifetime, an hour to a year; 24h where it cannot be read.
 	// +required
 	ValidityDuration string `json:"validityDuration"`
-	// secret is where it is written.
+	// secret is where the operator keeps it: tls.crt, tls.key, and ca.crt to verify sidecars with.
 	// +required
 	Secret corev1.SecretReference `json:"secret"`
 }

@@ -40,11 +40,22 @@ const (
 	LabelInjectedBy = "openservicemesh.io/injected-by"
 	// LabelInjectedRevision on a Pod names the revision that injected it.
 	LabelInjectedRevision = "openservicemesh.io/injected-revision"
+	// AnnotationSettings on a Pod is a hash of the settings that its sidecar was made with.
+	AnnotationSettings = "openservicemesh.io/sidecar-settings"
 	// AnnotationWave on a workload tells in which wave of which revision it was moved:
 	// REVISION/WAVE.
 	AnnotationWave = "openservicemesh.io/wave"
 	// LabelMesh on an object names the Mesh that it belongs to.
 	LabelMesh = "openservicemesh.io/mesh"
+	// LabelCertificate on a Secret of a mesh, outside of the mesh's own namespaces, says what
+	// its certificate is for: CertificateIngressGateway.
+	LabelCertificate = "openservicemesh.io/certificate"
+	// CertificateIngressGateway is the value of LabelCertificate on the Secret that a
+	// MeshConfig names for an ingress gateway.
+	CertificateIngressGateway = "ingress-gateway"
+	// AnnotationGatewaySecret on a RoleBinding of the operator's is the name of the Secret
+	// that is, or is about to be, kept in that namespace for an ingress gateway.
+	AnnotationGatewaySecret = "openservicemesh.io/ingress-gateway-secret"
 	// LabelRevision on an object names the MeshRevision that it belongs to.
 	LabelRevision = "openservicemesh.io/mesh-revision"
 	// LabelManagedBy is Kubernetes' label of the tool that manages an object.

@@ -216,7 +216,8 @@ type MeshStatus struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Progressing, Degraded and CertificateAuthorityReady.
+	// conditions are Ready, Progressing, Degraded, CertificateAuthorityReady, PodsCurrent
+	// and IngressGatewayCertificateReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -289,6 +290,12 @@ const (
 	// ConditionAuthorityReady is True when the certificate authority of a Mesh is as its
 	// spec says, and signs. What was signed before is not touched by its being False.
 	ConditionAuthorityReady = "CertificateAuthorityReady"
+	// ConditionGatewayReady is True when the Secret that the MeshConfig names for an ingress
+	// gateway holds a certificate; it is absent where none is asked for.
+	ConditionGatewayReady = "IngressGatewayCertificateReady"
+	// ConditionPodsCurrent is False while pods run with settings that new pods no longer get,
+	// which only a restart of theirs changes.
+	ConditionPodsCurrent = "PodsCurrent"
 )
 
 // Reasons of the conditions of Mesh and MeshRevision, set by the operator.
@@ -332,6 +339,18 @@ const (
 	ReasonRootChangeNotFollowed = "RootChangeNotFollowed"
 	// ReasonTrustUnavailable says that the root of trust cannot be read or made.
 	ReasonTrustUnavailable = "TrustUnavailable"
+	// ReasonGatewayCertificateReady says that the certificate of the ingress gateway is kept.
+	ReasonGatewayCertificateReady = "GatewayCertificateReady"
+	// ReasonGatewayCertificateInvalid says that the MeshConfig asks for a certificate of an
+	// ingress gateway that cannot be made.
+	ReasonGatewayCertificateInvalid = "GatewayCertificateInvalid"
+	// ReasonGatewaySecretUnwritable says that the Secret of the ingress gateway cannot be
+	// read or written.
+	ReasonGatewaySecretUnwritable = "GatewaySecretUnwritable"
+	// ReasonPodsCurrent says that all pods have the settings that new pods get.
+	ReasonPodsCurrent = "PodsCurrent"
+	// ReasonRestartNeeded says that pods have older settings until they are restarted.
+	ReasonRestartNeeded = "RestartNeeded"
 	// ReasonProxiesRejecting says that sidecars rejected configuration.
 	ReasonProxiesRejecting = "ProxiesRejecting"
 	// ReasonCertificatesPending says that pods wait for certificates that cannot be issued.

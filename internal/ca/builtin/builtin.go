@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -329,7 +328,7 @@ func (a *Authority) permits(req ca.Request) error {
 // trust domain, no addresses. Which path a SPIFFE id may have cannot be said so. Nor can
 // a trust domain that is no host name: Envoy accepts nobody under such a bound.
 func confine(template *x509.Certificate, td identity.TrustDomain) {
-	if !hostname(string(td)) {
+	if !identity.HostName(string(td)) {
 		return
 	}
 	template.PermittedURIDomains = []string{string(td)}
@@ -339,20 +338,6 @@ func confine(template *x509.Certificate, td identity.TrustDomain) {
 		{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
 		{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
 	}
-}
-
-// hostname reports whether a trust domain is a host name too: it has no underscores, and
-// is no address.
-func hostname(td string) bool {
-	if _, err := netip.ParseAddr(td); err == nil || strings.Contains(td, "_") {
-		return false
-	}
-	for label := range strings.SplitSeq(td, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // create signs a certificate and reads it as others will.

@@ -20,6 +20,9 @@ const (
 	// WorkloadsRole is the ClusterRole that the operator is bound to in namespaces whose
 	// workloads it moves to another revision, for as long as that takes.
 	WorkloadsRole = "osm-operator-workloads"
+	// GatewayRole is the ClusterRole that the operator is bound to in the namespace where it
+	// keeps the certificate of an ingress gateway, for as long as it does.
+	GatewayRole = "osm-operator-gateway"
 )
 
 // Ports of the control plane.
@@ -46,6 +49,10 @@ func RevisionObject(mesh, revision string) string { return mesh + "-" + revision
 // WorkloadsBinding is the name of the RoleBinding by which the operator may restart a
 // mesh's workloads in a namespace.
 func WorkloadsBinding(mesh string) string { return WorkloadsRole + "-" + mesh }
+
+// GatewayBinding is the name of the RoleBinding by which the operator keeps the certificate
+// of a mesh's ingress gateway in a namespace.
+func GatewayBinding(mesh string) string { return GatewayRole + "-" + mesh }
 
 // Deployment is the name of a revision's Deployment, and of its Service, budget
 // and the like.

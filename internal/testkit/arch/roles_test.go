@@ -64,9 +64,9 @@ func TestRolesAreNarrow(t *testing.T) {
 }
 
 // boundByRole are ClusterRoles that are bound by RoleBindings only, in the namespaces of
-// meshes.
+// meshes and in those that a spec names.
 func boundByRole() []string {
-	return []string{"osm-operator-namespace", "osm-controller-namespace", "osm-operator-workloads"}
+	return []string{"osm-operator-namespace", "osm-controller-namespace", "osm-operator-workloads", "osm-operator-gateway"}
 }
 
 // tooWide says what a rule lets through that nobody may.
