@@ -25,6 +25,7 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 	}
 	facts := status.MeshFacts{Generation: m.Generation, Problem: problem, WaitingFor: p.WaitingFor, Paused: m.Spec.Paused}
 	facts.Authority = meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionAuthorityReady)
+	facts.Gateway = meta.FindStatusCondition(m.Status.Conditions, operatorv1alpha1.ConditionGatewayReady)
 	next := *m.Status.DeepCopy()
 	if p.Rollout.State.Current != "" {
 		next.Upgrade = p.Rollout.Status()
@@ -48,6 +49,9 @@ func (r *Reconciler) report(ctx context.Context, m *operatorv1alpha1.Mesh, p pla
 		next.Proxies = &operatorv1alpha1.ProxyCounts{}
 	}
 	next.Proxies.Pods = new(int32(len(pods.Names)))
+	if facts.Pods, err = r.podSettings(ctx, m, pods); err != nil {
+		return err
+	}
 	before := m.Status.Upgrade
 	written, err := r.write(ctx, m, next, status.Mesh(facts))
 	if written && p.Rollout.State.Current != "" {

@@ -1,7 +1,6 @@
 package controlplane
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -23,14 +22,7 @@ type Injection struct {
 	base   inject.Config
 	roots  func() string
 
-	followed atomic.Pointer[followed]
-}
-
-// followed is the MeshConfig, as far as it concerns new sidecars.
-type followed struct {
-	sidecar      *configv1alpha2.SidecarSpec
-	exclusions   inject.Exclusions
-	leafLifetime time.Duration
+	followed atomic.Pointer[inject.MeshWide]
 }
 
 // NewInjection returns an Injection that waits for the MeshConfig. reader reads
@@ -58,17 +50,8 @@ func (i *Injection) Config(ctx context.Context, revision string) (inject.Config,
 	if err != nil {
 		return inject.Config{}, err
 	}
-	c.LeafLifetime, c.Exclusions, c.Roots = f.leafLifetime, f.exclusions, i.roots()
-	if s := f.sidecar; s != nil {
-		c.LogLevel = s.LogLevel
-		c.EnvoyImage = cmp.Or(s.EnvoyImage, c.EnvoyImage)
-		c.OSMImage = cmp.Or(s.InitContainerImage, c.OSMImage)
-		c.PrivilegedInit = s.EnablePrivilegedInitContainer != nil && *s.EnablePrivilegedInitContainer
-		c.PodIPMode = s.LocalProxyMode == "PodIP"
-		if s.Resources != nil {
-			c.Resources = *s.Resources
-		}
-	}
+	c = c.With(*f)
+	c.Roots = i.roots()
 	return c, nil
 }
 
@@ -120,8 +103,7 @@ func Host(namespace, revision string) (host, name string) {
 
 // Follow takes the MeshConfig, and returns what of it cannot be followed, a sentence each.
 func (i *Injection) Follow(spec configv1alpha2.MeshConfigSpec, leafLifetime time.Duration) (problems []string) {
-	f := followed{sidecar: spec.Sidecar, leafLifetime: leafLifetime}
-	f.exclusions, problems = inject.ExclusionsOf(spec.Traffic).Usable()
+	f, problems := inject.MeshWideOf(spec, leafLifetime)
 	i.followed.Store(&f)
 	return problems
 }

@@ -50,7 +50,7 @@ func writtenAnnotations() []string {
 	return []string{
 		originalAnnotation, bootstrapAnnotation, certificateAnnotation, validationAnnotation, rootsAnnotation,
 		scrapeAnnotation, scrapePortAnnotation, scrapePathAnnotation, defaultContainerAnnotation,
-		operatorv1alpha1.AnnotationRevision,
+		operatorv1alpha1.AnnotationRevision, operatorv1alpha1.AnnotationSettings,
 	}
 }
 

@@ -53,6 +53,9 @@ func Pod(pod *corev1.Pod, ns Namespace, c Config, uuid types.UID) (*corev1.Pod, 
 	if err != nil {
 		return nil, err
 	}
+	if files[operatorv1alpha1.AnnotationSettings], err = c.Settings(); err != nil {
+		return nil, err
+	}
 	annotate(out, c, string(before), files, scrape)
 	label(out, c, string(uuid))
 	out.Spec.InitContainers = append(containers(out, ns, c, lists), out.Spec.InitContainers...)

@@ -30,6 +30,8 @@ type Pod struct {
 	UID, Namespace, Name string
 	// Revision is the one that injected it.
 	Revision string
+	// Settings is the hash of what its sidecar was made with; empty if the pod does not say.
+	Settings string
 	// Kind and Owner name what keeps the pod; Kind is empty if nothing does.
 	Kind, Owner string
 	Ready       bool
@@ -65,6 +67,7 @@ func podOf(p *corev1.Pod) Pod {
 	out := Pod{
 		UID: string(p.UID), Namespace: p.Namespace, Name: p.Name, Created: p.CreationTimestamp.Time,
 		Revision: p.Labels[operatorv1alpha1.LabelInjectedRevision],
+		Settings: p.Annotations[operatorv1alpha1.AnnotationSettings],
 	}
 	out.Kind, out.Owner = keeper(p)
 	for _, c := range p.Status.Conditions {

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -25,8 +26,11 @@ type MeshFacts struct {
 	Revision []metav1.Condition
 	// RevisionSeen says that the MeshRevision's status speaks of its newest spec.
 	RevisionSeen bool
-	// Authority is what was told of the certificate authority; nil if nothing was.
-	Authority *metav1.Condition
+	// Authority is what was told of the certificate authority, Gateway of the certificate of
+	// an ingress gateway; nil if nothing was.
+	Authority, Gateway *metav1.Condition
+	// Pods says which pods have older settings than new ones get; nil if that is not known.
+	Pods *PodSettings
 	// Upgrade is the upgrade that is under way or failed; nil if there is none.
 	Upgrade *operatorv1alpha1.UpgradeStatus
 	// Paused says that nothing is written for the Mesh.
@@ -38,18 +42,52 @@ type MeshFacts struct {
 	Blocking int
 }
 
-// Mesh returns the conditions of a Mesh.
-func Mesh(f MeshFacts) []metav1.Condition { return certifying(f, followed(f)) }
+// PodSettings says which pods have older settings than new ones get.
+type PodSettings struct {
+	// Total counts the pods with a sidecar.
+	Total int
+	// Outdated names those of them, as namespace/name, sorted.
+	Outdated []string
+}
 
-// certifying has a certificate authority that needs a person show where one looks first,
-// unless something else does.
-func certifying(f MeshFacts, conditions []metav1.Condition) []metav1.Condition {
-	if f.Authority == nil || f.Authority.Status != metav1.ConditionFalse {
-		return conditions
+// mostOutdated is how many pods a condition names.
+const mostOutdated = 5
+
+// Mesh returns the conditions of a Mesh.
+func Mesh(f MeshFacts) []metav1.Condition {
+	conditions := certifying(f, followed(f))
+	if f.Pods != nil {
+		conditions = append(conditions, podsCurrent(f))
 	}
-	for i, c := range conditions {
-		if c.Type == operatorv1alpha1.ConditionDegraded && c.Status != metav1.ConditionTrue {
-			conditions[i] = condition(c.Type, metav1.ConditionTrue, f.Authority.Reason, f.Authority.Message, f.Generation)
+	return conditions
+}
+
+// podsCurrent names the pods that have to be restarted.
+func podsCurrent(f MeshFacts) metav1.Condition {
+	old := f.Pods.Outdated
+	if len(old) == 0 {
+		return condition(operatorv1alpha1.ConditionPodsCurrent, metav1.ConditionTrue, operatorv1alpha1.ReasonPodsCurrent,
+			"all pods have the settings that new pods get", f.Generation)
+	}
+	names := strings.Join(old[:min(len(old), mostOutdated)], ", ")
+	if more := len(old) - mostOutdated; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	return condition(operatorv1alpha1.ConditionPodsCurrent, metav1.ConditionFalse, operatorv1alpha1.ReasonRestartNeeded,
+		fmt.Sprintf("%d of %d pods keep older settings until they are restarted: %s", len(old), f.Pods.Total, names), f.Generation)
+}
+
+// certifying has certificates that need a person show where one looks first, unless
+// something else does.
+func certifying(f MeshFacts, conditions []metav1.Condition) []metav1.Condition {
+	for _, told := range []*metav1.Condition{f.Authority, f.Gateway} {
+		if told == nil || told.Status != metav1.ConditionFalse {
+			continue
+		}
+		for i, c := range conditions {
+			if c.Type == operatorv1alpha1.ConditionDegraded && c.Status != metav1.ConditionTrue {
+				conditions[i] = condition(c.Type, metav1.ConditionTrue, told.Reason, told.Message, f.Generation)
+			}
 		}
 	}
 	return conditions

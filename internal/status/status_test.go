@@ -173,12 +173,37 @@ func TestAuthorityShowsInDegraded(t *testing.T) {
 		"nothing is told":    {facts: status.MeshFacts{}, want: operatorv1alpha1.ReasonHealthy},
 		"it is ready":        {facts: status.MeshFacts{Authority: authority(metav1.ConditionTrue)}, want: operatorv1alpha1.ReasonHealthy},
 		"it is not":          {facts: status.MeshFacts{Authority: authority(metav1.ConditionFalse)}, want: operatorv1alpha1.ReasonAuthorityInvalid},
+		"a gateway has none": {facts: status.MeshFacts{Gateway: authority(metav1.ConditionFalse)}, want: operatorv1alpha1.ReasonAuthorityInvalid},
 		"more is the matter": {facts: status.MeshFacts{Authority: authority(metav1.ConditionFalse), Problem: problem}, want: operatorv1alpha1.ReasonUnknownVersion},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := meta.FindStatusCondition(status.Mesh(tc.facts), operatorv1alpha1.ConditionDegraded)
 			if c == nil || c.Reason != tc.want || (c.Status == metav1.ConditionTrue) != (tc.want != operatorv1alpha1.ReasonHealthy) {
 				t.Errorf("Degraded is %+v, want %s", c, tc.want)
+			}
+		})
+	}
+}
+
+// TestPodsThatNeedARestartAreNamed bounds what is said of them.
+func TestPodsThatNeedARestartAreNamed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pods    *status.PodSettings
+		reason  string
+		message string
+	}{
+		"not known": {},
+		"none":      {pods: &status.PodSettings{Total: 3}, reason: operatorv1alpha1.ReasonPodsCurrent, message: "all pods"},
+		"one":       {pods: &status.PodSettings{Total: 3, Outdated: []string{"a/b"}}, reason: operatorv1alpha1.ReasonRestartNeeded, message: "1 of 3 pods keep older settings until they are restarted: a/b"},
+		"many":      {pods: &status.PodSettings{Total: 9, Outdated: strings.Fields("a b c d e f g")}, reason: operatorv1alpha1.ReasonRestartNeeded, message: "a, b, c, d, e and 2 more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := meta.FindStatusCondition(status.Mesh(status.MeshFacts{Pods: tc.pods}), operatorv1alpha1.ConditionPodsCurrent)
+			if c == nil {
+				c = &metav1.Condition{}
+			}
+			if c.Reason != tc.reason || !strings.Contains(c.Message, tc.message) {
+				t.Errorf("the condition is %+v, want %s with %q", c, tc.reason, tc.message)
 			}
 		})
 	}
