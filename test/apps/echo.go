@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/openservicemesh/osm-operator/test/apps/authz"
 	"github.com/openservicemesh/osm-operator/test/apps/echo"
 	"github.com/openservicemesh/osm-operator/test/apps/process"
 )
@@ -48,6 +49,16 @@ func grpcListener(addr string, s *grpc.Server) process.Listener {
 			return nil
 		},
 	}
+}
+
+// runAuthorizer runs the server of Envoy's external authorization.
+func runAuthorizer(ctx context.Context, a *app, args []string) error {
+	a.serverFlags(":9000")
+	if err := a.parse(args); err != nil {
+		return err
+	}
+	s := authz.New(a.identity)
+	return a.serve(ctx, a.withAdmin(s.AdminHandler(), grpcListener(a.addr, s.GRPC())))
 }
 
 // runWebSocketEcho runs the WebSocket echo server.

@@ -56,6 +56,7 @@ func apps() map[string]func(ctx context.Context, a *app, args []string) error {
 		"grpc-echo":     runGRPCEcho,
 		"ws-echo":       runWebSocketEcho,
 		"tcp-echo":      runTCPEcho,
+		"authorizer":    runAuthorizer,
 		"client":        runClient,
 		"ask":           runAsk,
 		"counters":      runCounters,

@@ -107,6 +107,7 @@ func inboundWeb(port uint16, service string, who ir.Principals, routes ...ir.Inb
 func cases() map[string]*ir.Proxy {
 	return map[string]*ir.Proxy{
 		"nothing-to-do":      {Class: "nothing", Shared: sharedSettings()},
+		"ingress-and-server": ingressAndServer("opa.opa.svc.cluster.local", 9191),
 		"permissive":         permissive(),
 		"enforced":           enforced(),
 		"every-route":        everyRoute(),

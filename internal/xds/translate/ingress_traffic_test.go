@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/ir"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 )
@@ -35,6 +37,15 @@ func ingressCase() *ir.Proxy {
 	return p
 }
 
+// ingressAndServer has a server of external authorization asked about what gateways send.
+func ingressAndServer(address string, port uint16) *ir.Proxy {
+	p := ingressCase()
+	p.Shared = sharedSettings(func(s *ir.Shared) {
+		s.ExternalAuthorization = &ir.ExternalAuthorization{Address: address, Port: port, StatPrefix: "inboundExtAuthz", Timeout: time.Second}
+	})
+	return p
+}
+
 // ingressWorld is a sidecar with ports that gateways call.
 type ingressWorld struct {
 	*world
@@ -44,20 +55,27 @@ type ingressWorld struct {
 func newIngressWorld(t *testing.T) *ingressWorld {
 	t.Helper()
 	w := &ingressWorld{world: newWorld(t)}
+	w.serve(t, ingressCase())
+	return w
+}
+
+func (w *ingressWorld) serve(t *testing.T, p *ir.Proxy) {
+	t.Helper()
 	w.clear, w.named, w.both = application(t, "127.0.0.1", 0), application(t, "127.0.0.1", 0), application(t, "127.0.0.1", 0)
-	p := ingressCase()
+	server := p.Shared.ExternalAuthorization
 	p.Shared = w.shared()
+	p.Shared.ExternalAuthorization = server
 	for i, port := range []uint16{w.clear, w.named, w.both} {
 		p.Inbound[i].Port = port
 	}
 	w.start(t, p, "store", &mesh.Model{}, servePods([]string{storePod}, w.clear, w.named, w.both))
-	return w
 }
 
 func TestIngress(t *testing.T) {
 	t.Parallel()
 	w := newIngressWorld(t)
 	gate := w.ca.leaf(t, "spiffe://cluster.local/gateway", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{gatewayName} })
+	kept := w.ca.leaf(t, identity.Gateway("cluster.local", "osm"), func(c *x509.Certificate) { c.DNSNames = []string{gatewayName} })
 	other := w.ca.leaf(t, "spiffe://cluster.local/gateway", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"other.cluster.local"} })
 	stranger := newAuthority(t).leaf(t, "spiffe://cluster.local/gateway", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{gatewayName} })
 	buyer := w.ca.leaf(t, "spiffe://cluster.local/ns/shop/sa/buyer")
@@ -74,6 +92,8 @@ func TestIngress(t *testing.T) {
 		"nobody else is, in clear":                             {outOfRange, w.clear, nil, "/", 0},
 		"a sidecar goes on to be served":                       {outOfRange, w.clear, &tls.Config{ServerName: sidecar, Certificates: []tls.Certificate{buyer}}, "/", 200},
 		"a gateway with the name is served":                    {outOfRange, w.named, &tls.Config{Certificates: []tls.Certificate{gate}}, "/status/1", 200},
+		"with a certificate that the operator keeps, too":      {outOfRange, w.named, &tls.Config{Certificates: []tls.Certificate{kept}}, "/status/1", 200},
+		"which is no workload's":                               {outOfRange, w.named, &tls.Config{ServerName: sidecar, Certificates: []tls.Certificate{kept}}, "/status/1", 0},
 		"by TLS 1.2 too":                                       {outOfRange, w.named, &tls.Config{Certificates: []tls.Certificate{gate}, MaxVersion: tls.VersionTLS12}, "/status/1", 200},
 		"whatever name it asks for":                            {outOfRange, w.named, &tls.Config{ServerName: "store.shop.cluster.local", Certificates: []tls.Certificate{gate}}, "/status/1", 200},
 		"what it may not send is not found":                    {outOfRange, w.named, &tls.Config{Certificates: []tls.Certificate{gate}}, "/other", 404},
@@ -121,6 +141,52 @@ func TestIngress(t *testing.T) {
 				t.Errorf("the application is told of the certificate %q", certificate)
 			}
 		})
+	}
+}
+
+// TestGatewaysAreAskedAboutToo has a server of external authorization decide about what
+// gateways send, after the mesh has: by their address, and by their certificate.
+func TestGatewaysAreAskedAboutToo(t *testing.T) {
+	t.Parallel()
+	server := newAuthorizer(t)
+	w := &ingressWorld{world: newWorld(t)}
+	w.serve(t, ingressAndServer("127.0.0.1", server.port))
+	gate := w.ca.leaf(t, identity.Gateway("cluster.local", "osm"), func(c *x509.Certificate) { c.DNSNames = []string{gatewayName} })
+	buyer := w.ca.leaf(t, "spiffe://cluster.local/ns/shop/sa/buyer")
+	for _, step := range []struct {
+		what, from string
+		port       uint16
+		tls        *tls.Config
+		target     string
+		status     int
+	}{
+		{"allowed, in clear", "127.0.4.7", w.clear, nil, "/open", 200},
+		{"denied, in clear", "127.0.4.7", w.clear, nil, "/shut", 402},
+		{"nobody's address", "127.0.5.7", w.clear, nil, "/open", 0},
+		{"denied, by TLS", "127.0.5.7", w.named, &tls.Config{Certificates: []tls.Certificate{gate}}, "/status/1", 402},
+		{"no gateway's certificate", "127.0.5.7", w.named, &tls.Config{Certificates: []tls.Certificate{buyer}}, "/status/1", 403},
+		{"what has no route is asked about as well", "127.0.5.7", w.named, &tls.Config{Certificates: []tls.Certificate{gate}}, "/other", 402},
+	} {
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(step.from)}}).DialContext(w.ctx, "tcp", net.JoinHostPort(storePod, fmt.Sprint(step.port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		deadline, _ := w.ctx.Deadline()
+		_ = c.SetDeadline(deadline)
+		if step.tls != nil {
+			step.tls.InsecureSkipVerify = true
+			c = tls.Client(c, step.tls)
+		}
+		got, err := request(t, c, "GET", step.target, "any.example")
+		_ = c.Close()
+		if got.status != step.status || (err == nil) != (step.status != 0) {
+			t.Errorf("%s: got %d, %v, want %d", step.what, got.status, err, step.status)
+		}
+	}
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	if want := map[string]int{"/open": 1, "/other": 1, "/shut": 1, "/status/1": 1}; fmt.Sprint(server.asked) != fmt.Sprint(want) {
+		t.Errorf("the server was asked %v, want %v", server.asked, want)
 	}
 }
 
