@@ -40,7 +40,7 @@ func (f *follower) apply(ctx context.Context, facts ...mesh.Fact) {
 // and, where policies are enforced, with a TrafficTarget for five callers.
 func BenchmarkEngine(b *testing.B) {
 	bundle := pki.New(b).RootsPEM()
-	for _, services := range []int{100, 1000} {
+	for _, services := range []int{200, 1000} {
 		m := mall{services: services, pods: 10}
 		for _, mode := range []string{"enforced", "permissive"} {
 			facts := m.facts(mode == "permissive")

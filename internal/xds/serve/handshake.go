@@ -12,9 +12,13 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// handshakeTimeout is how long a proxy may take to connect, and how long it may wait for
-// its turn to.
-const handshakeTimeout = 10 * time.Second
+const (
+	// handshakePatience is how long a proxy may keep the server waiting while it connects.
+	handshakePatience = 10 * time.Second
+	// handshakeTimeout is how long it may take altogether, with the time in which it waits
+	// for its turn.
+	handshakeTimeout = 30 * time.Second
+)
 
 // handshakes makes connections.
 //
@@ -76,12 +80,15 @@ func (h handshakes) Clone() credentials.TransportCredentials {
 }
 
 // greeting is a connection that holds a turn during its handshake, but for the time in
-// which it waits for the other side.
+// which it waits for the other side. That time is limited.
 type greeting struct {
 	net.Conn
 	turns chan struct{}
 	over  atomic.Bool
-	holds bool // the handshake's alone
+	// The handshake's alone: whether it holds a turn, and how long it has waited for the
+	// other side.
+	holds  bool
+	waited time.Duration
 }
 
 // Read implements net.Conn.
@@ -90,7 +97,12 @@ func (g *greeting) Read(b []byte) (int, error) {
 		return g.Conn.Read(b)
 	}
 	g.give()
+	began := time.Now()
+	if err := g.Conn.SetReadDeadline(began.Add(handshakePatience - g.waited)); err != nil {
+		return 0, err
+	}
 	n, err := g.Conn.Read(b)
+	g.waited += time.Since(began)
 	if err != nil {
 		return n, err
 	}
@@ -116,8 +128,10 @@ func (g *greeting) give() {
 	}
 }
 
-// end is called once the handshake has ended, however that was.
+// end is called once the handshake has ended, however that was. What the other side says
+// next is awaited as long; it is gRPC that ends that wait.
 func (g *greeting) end() {
 	g.over.Store(true)
 	g.give()
+	_ = g.SetReadDeadline(time.Now().Add(handshakePatience)) // of a connection that is closed there is none
 }

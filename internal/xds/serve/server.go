@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -58,8 +57,10 @@ type Server struct {
 	metrics *metrics
 	grpc    *grpc.Server
 	log     logr.Logger
-	// clock numbers the changes of what is known of proxies.
-	clock atomic.Uint64
+
+	// watchersMu comes after all other locks but those of watchers.
+	watchersMu sync.RWMutex
+	watchers   map[*watcher]struct{} // protected by watchersMu
 
 	mu sync.Mutex
 	// Protected by mu.
@@ -91,7 +92,7 @@ func NewServer(o Options) (*Server, error) {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{options: o, metrics: m, log: logr.Discard(), sessions: map[string][]*session{}}
+	s := &Server{options: o, metrics: m, log: logr.Discard(), sessions: map[string][]*session{}, watchers: map[*watcher]struct{}{}}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(newHandshakes(o.Credentials)),
 		grpc.StreamInterceptor(s.recovering), grpc.ForceServerCodecV2(newCodec()),
@@ -228,7 +229,7 @@ func (s *Server) forget(one *session) {
 	if len(s.sessions[uid]) == 0 {
 		delete(s.sessions, uid)
 	}
-	s.clock.Add(1)
+	s.stir(uid)
 }
 
 // Disconnect ends the streams of a pod, as when the pod is gone.

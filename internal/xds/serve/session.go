@@ -34,7 +34,7 @@ func newSession(s *Server, v visitor, cancel context.CancelCauseFunc) *session {
 	one := &session{server: s, visitor: v, since: time.Now()}
 	// The loop of a proxy that does not read ends with its connection only.
 	one.end = func(reason error) { cancel(reason); v.line.hangUp() }
-	one.stream = &stream{cache: s.options.Cache, limits: s.options.Limits, metrics: s.metrics, clock: &s.clock, rejected: one.rejected}
+	one.stream = &stream{cache: s.options.Cache, limits: s.options.Limits, metrics: s.metrics, rejected: one.rejected, stir: func() { s.stir(v.PodUID) }}
 	for k := range kind(kinds) {
 		one.stream.subs[k].offer = offer{kind: k, cache: s.options.Cache}
 	}

@@ -3,8 +3,10 @@ package serve
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -38,32 +40,33 @@ func (s *Server) Proxies() []ProxyState {
 	for _, one := range s.newest() {
 		out = append(out, one.state(s.options.TrustBundle))
 	}
-	slices.SortFunc(out, func(a, b ProxyState) int { return strings.Compare(a.PodUID, b.PodUID) })
+	sortProxies(out)
 	return out
 }
 
 // Watch calls f with all proxies, and then at each pace with those that changed and the pod
 // UIDs of those that went, of which there may be none, until ctx is done. What is back as it
-// was within a pace is not told.
+// was within a pace is not told. It costs what has changed, however many are connected.
 func (s *Server) Watch(ctx context.Context, pace time.Duration, f func(changed []ProxyState, gone []string)) {
+	w := &watcher{pods: map[string]struct{}{}}
+	defer s.watch(w)()
 	known := map[string]told{}
+	changed := make([]ProxyState, 0)
+	for uid, one := range s.newest() {
+		known[uid] = told{one, one.stream.changed.Load()}
+		changed = append(changed, one.state(s.options.TrustBundle))
+	}
+	sortProxies(changed)
+	f(changed, nil)
 	ticker := time.NewTicker(pace)
 	defer ticker.Stop()
-	seen := s.clock.Load()
-	changed, gone := s.news(known)
-	f(changed, gone)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		changed, gone = nil, nil
-		if now := s.clock.Load(); now != seen {
-			seen = now
-			changed, gone = s.news(known)
-		}
-		f(changed, gone)
+		f(s.news(w.take(), known))
 	}
 }
 
@@ -73,26 +76,85 @@ type told struct {
 	when uint64
 }
 
-// news lists what changed since known, and brings that up to date.
-func (s *Server) news(known map[string]told) (changed []ProxyState, gone []string) {
-	present := s.newest()
-	for uid, one := range present {
-		now := told{one, one.stream.changed.Load()}
-		if known[uid] == now {
-			continue
-		}
-		known[uid] = now
-		changed = append(changed, one.state(s.options.TrustBundle))
-	}
-	for uid := range known {
-		if present[uid] == nil {
+// news lists what changed of these pods since known, and brings that up to date.
+func (s *Server) news(pods []string, known map[string]told) (changed []ProxyState, gone []string) {
+	for _, uid := range pods {
+		one := s.newestOf(uid)
+		switch before, was := known[uid]; {
+		case one == nil && was:
 			delete(known, uid)
 			gone = append(gone, uid)
+		case one == nil:
+		default:
+			now := told{one, one.stream.changed.Load()}
+			if before != now {
+				known[uid] = now
+				changed = append(changed, one.state(s.options.TrustBundle))
+			}
 		}
 	}
-	slices.SortFunc(changed, func(a, b ProxyState) int { return strings.Compare(a.PodUID, b.PodUID) })
+	sortProxies(changed)
 	slices.Sort(gone)
 	return changed, gone
+}
+
+func sortProxies(all []ProxyState) {
+	slices.SortFunc(all, func(a, b ProxyState) int { return strings.Compare(a.PodUID, b.PodUID) })
+}
+
+// watcher holds the pods of which something changed since it was last asked.
+type watcher struct {
+	mu   sync.Mutex
+	pods map[string]struct{} // protected by mu
+}
+
+func (w *watcher) add(podUID string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pods[podUID] = struct{}{}
+}
+
+func (w *watcher) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := slices.Collect(maps.Keys(w.pods))
+	if len(out) > 0 {
+		w.pods = map[string]struct{}{}
+	}
+	return out
+}
+
+// watch has a watcher told of changes, until the function is called that it returns.
+func (s *Server) watch(w *watcher) (stop func()) {
+	s.watchersMu.Lock()
+	defer s.watchersMu.Unlock()
+	s.watchers[w] = struct{}{}
+	return func() {
+		s.watchersMu.Lock()
+		defer s.watchersMu.Unlock()
+		delete(s.watchers, w)
+	}
+}
+
+// stir says that what is known of a pod's proxies changed.
+func (s *Server) stir(podUID string) {
+	s.watchersMu.RLock()
+	defer s.watchersMu.RUnlock()
+	for w := range s.watchers {
+		w.add(podUID)
+	}
+}
+
+// newestOf returns the newest admitted session of a pod, nil for none.
+func (s *Server) newestOf(podUID string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range slices.Backward(s.sessions[podUID]) {
+		if one.proxy.Load() != nil {
+			return one
+		}
+	}
+	return nil
 }
 
 // newest returns the newest admitted session of each pod.

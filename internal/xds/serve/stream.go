@@ -27,10 +27,10 @@ type stream struct {
 	// each rejection.
 	greet    func(*corev3.Node) error
 	rejected func(NACK)
-	// clock numbers the changes of all streams.
-	clock *atomic.Uint64
+	// stir tells that what is known of the proxy changed.
+	stir func()
 
-	// changed is the number of the last change of what is known of the proxy.
+	// changed counts the changes of what is known of the proxy.
 	changed atomic.Uint64
 
 	// The loop alone uses these: whether the first request was accepted, a response
@@ -243,4 +243,7 @@ func (s *stream) close() {
 }
 
 // touched notes that what is known of the proxy changed.
-func (s *stream) touched() { s.changed.Store(s.clock.Add(1)) }
+func (s *stream) touched() {
+	s.changed.Add(1)
+	s.stir()
+}

@@ -50,7 +50,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "file for the figures")
 	flag.StringVar(&o.profiles, "profiles", "", "folder for CPU and heap profiles of the control plane")
 	flag.BoolVar(&o.large, "large", false, "a mesh of 10,000 proxies and 1,000 services, policies enforced")
-	flag.StringVar(&o.sizes, "sizes", "20,50,100", "numbers of services of the growing mesh, ten pods each, all connected")
+	flag.StringVar(&o.sizes, "sizes", "10,30,100", "numbers of services of the growing mesh, ten pods each, all connected")
 	flag.IntVar(&o.services, "services", 300, "services of the mesh in which everybody may call everybody, ten pods each")
 	flag.IntVar(&o.proxies, "proxies", 500, "proxies of that mesh")
 	flag.IntVar(&o.times, "times", 50, "how often one endpoint changes; other events happen a fifth as often")

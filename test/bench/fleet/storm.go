@@ -67,19 +67,20 @@ func (s *subject) storm(ctx context.Context, setup string, w *world, p *plane) (
 		one.done = make(chan struct{})
 		one.start(ctx)
 	}
-	var acked, write []time.Duration
+	var acked, sent, write []time.Duration
 	for n := 0; ; n++ {
-		wrote, last, event, err := s.toAll(ctx, w.endpoint(1), n, staying)
+		h, err := s.toAll(ctx, w.endpoint(1), n, staying)
 		if err != nil {
 			return back, fresh, err
 		}
-		acked, write = append(acked, last.Sub(event)), append(write, event.Sub(wrote))
+		acked, sent, write = append(acked, h.last.Sub(h.event)), append(sent, h.sent.Sub(h.event)), append(write, h.event.Sub(h.began))
 		back.Took = time.Since(began)
 		if p.connected(ctx, len(leaving)+len(staying)) {
 			break
 		}
 	}
-	fresh.Events, fresh.Acked, fresh.Write = len(acked), spreadOf(acked), spreadOf(write)
+	fresh.Events, fresh.Acked, fresh.Sent, fresh.Write = len(acked), spreadOf(acked), spreadOf(sent), spreadOf(write)
+	fresh.Note = fmt.Sprintf("sent p99 %s, max %s", duration(fresh.Sent.P99), duration(fresh.Sent.Max))
 	if err := s.quiet(ctx, 300*time.Millisecond); err != nil {
 		return back, fresh, err
 	}
@@ -113,27 +114,27 @@ func (f *fleet) firstGroup() (members, others []*proxy) {
 
 // toAll does something that concerns these proxies, and returns when all of them have
 // acknowledged it.
-func (s *subject) toAll(ctx context.Context, a action, n int, proxies []*proxy) (began, last, event time.Time, err error) {
-	began = time.Now()
+func (s *subject) toAll(ctx context.Context, a action, n int, proxies []*proxy) (happened, error) {
+	h := happened{began: time.Now()}
 	if err := a.do(ctx, n); err != nil {
-		return began, last, event, err
+		return h, err
 	}
-	err = await(ctx, a.name+" was acknowledged", func() bool {
+	err := await(ctx, a.name+" was acknowledged", func() bool {
 		for _, one := range proxies {
 			at := time.Unix(0, one.lastAck.Load())
-			if at.Before(began) {
+			if at.Before(h.began) {
 				return false
 			}
-			if at.After(last) {
-				last = at
+			if at.After(h.last) {
+				h.last = at
 			}
 		}
 		return true
 	})
 	if err == nil {
-		event, _, err = s.stamps(ctx, a.kind)
+		h.event, h.sent, err = s.stamps(ctx, a.kind)
 	}
-	return began, last, event, err
+	return h, err
 }
 
 func (r *row) take(t tally) {
