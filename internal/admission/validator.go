@@ -54,11 +54,11 @@ type check func(raw, before []byte) (warnings []string, err error)
 func checks() map[string]check {
 	return map[string]check{
 		"TrafficTarget":  decoded(trafficTarget),
-		"HTTPRouteGroup": decoded(func(o *specsv1alpha4.HTTPRouteGroup) ([]string, error) { return nil, httpRouteGroup(o) }),
+		"HTTPRouteGroup": decoded(httpRouteGroup),
 		"TCPRoute":       decoded(func(o *specsv1alpha4.TCPRoute) ([]string, error) { return nil, tcpRoute(o) }),
 		"TrafficSplit":   decoded(trafficSplit),
-		"Egress":         decoded(func(o *policyv1alpha1.Egress) ([]string, error) { return nil, egress(o) }),
-		"IngressBackend": decoded(func(o *policyv1alpha1.IngressBackend) ([]string, error) { return nil, ingressBackend(o) }),
+		"Egress":         decoded(egress),
+		"IngressBackend": decoded(ingressBackend),
 		"UpstreamTrafficSetting": decoded(func(o *policyv1alpha1.UpstreamTrafficSetting) ([]string, error) {
 			return nil, upstreamTrafficSetting(o)
 		}),
