@@ -26,6 +26,9 @@ type mesh struct {
 	*subject
 	world *world
 	plane *plane
+	// before is the memory at rest before the last proxies connected, came how many these are.
+	before machine.Memory
+	came   int
 }
 
 // start makes a mesh of so many services, with no proxy connected.
@@ -136,15 +139,17 @@ func (m *mesh) settle(ctx context.Context) error {
 
 // connecting has proxies connect and measures that and their memory.
 func (b *bench) connecting(ctx context.Context, setup string, m *mesh, proxies int) error {
-	before, err := machine.MemoryOf(m.plane.pid())
+	before, err := m.rested(ctx, 3*time.Second)
 	if err != nil {
 		return err
 	}
+	m.before = before
 	stopProfile := b.profile(ctx, m.plane, "connect-"+setup)
 	connected, err := m.connect(ctx, setup, "all proxies connect", m.world.pick(proxies, m.fleet.each()))
 	if err != nil {
 		return err
 	}
+	m.came = connected.Proxies
 	stopProfile()
 	now, err := machine.MemoryOf(m.plane.pid())
 	if err != nil {
@@ -161,12 +166,13 @@ func grown(before, now machine.Memory, proxies int) string {
 		bytesText(float64(now.Resident)), bytesText(float64(now.Peak)), bytesText(float64(now.Resident-before.Resident)/float64(proxies)))
 }
 
-// resting measures the memory that is left once what a storm has left is given back: when it
-// has not become less for a while.
-func (b *bench) resting(ctx context.Context, setup string, m *mesh) error {
-	const enough = 15 * time.Second
-	began := time.Now()
+// rested returns the control plane's memory once what nobody needs is collected, which Go does
+// every two minutes by itself, and given back: when it has not become less for a while.
+func (m *mesh) rested(ctx context.Context, enough time.Duration) (machine.Memory, error) {
 	var least machine.Memory
+	if _, err := m.plane.get(ctx, "debug", "/debug/pprof/heap?gc=1"); err != nil {
+		return least, err
+	}
 	var since time.Time
 	err := awaitSlowly(ctx, "memory is given back", func() bool {
 		now, err := machine.MemoryOf(m.plane.pid())
@@ -175,12 +181,19 @@ func (b *bench) resting(ctx context.Context, setup string, m *mesh) error {
 		}
 		return !since.IsZero() && time.Since(since) > enough
 	})
+	return least, err
+}
+
+// resting measures the memory at rest with all proxies connected.
+func (b *bench) resting(ctx context.Context, setup string, m *mesh) error {
+	now, err := m.rested(ctx, 15*time.Second)
 	if err != nil {
 		return err
 	}
 	b.add(row{
-		Setup: setup, What: "nothing, with all connected", Events: 1, Took: since.Sub(began),
-		Note: fmt.Sprintf("resident %s, of which %s are the program and other files", bytesText(float64(least.Resident)), bytesText(float64(least.File))),
+		Setup: setup, What: "nothing, with all connected", Events: 1,
+		Note: fmt.Sprintf("resident %s, of which %s are the program and other files; %s a proxy of those that came last",
+			bytesText(float64(now.Resident)), bytesText(float64(now.File)), bytesText(float64(now.Resident-m.before.Resident)/float64(m.came))),
 	})
 	return nil
 }

@@ -53,7 +53,7 @@ func main() {
 	flag.StringVar(&o.sizes, "sizes", "10,30,100", "numbers of services of the growing mesh, ten pods each, all connected")
 	flag.IntVar(&o.services, "services", 300, "services of the mesh in which everybody may call everybody, ten pods each")
 	flag.IntVar(&o.proxies, "proxies", 500, "proxies of that mesh")
-	flag.IntVar(&o.times, "times", 50, "how often one endpoint changes; other events happen a fifth as often")
+	flag.IntVar(&o.times, "times", 30, "how often one endpoint changes; other events happen a fifth as often")
 	flag.StringVar(&o.only, "only", "", "only this part: permissive or enforced")
 	flag.StringVar(&o.baseline, "baseline", "", "for this program itself: serve as one of the caches that are compared with")
 	flag.StringVar(&o.resources, "resources", "", "for this program itself")
