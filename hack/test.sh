@@ -52,6 +52,15 @@ use_apiserver() {
   done
 }
 
+# use_vault sets OSM_TEST_VAULT to a real HashiCorp Vault, built where it is missing.
+use_vault() {
+  if [ -z "${OSM_TEST_VAULT:-}" ]; then
+    OSM_TEST_VAULT=$(cluster_verb bin-path --part vault)/vault
+    export OSM_TEST_VAULT
+  fi
+  [ -x "$OSM_TEST_VAULT" ] || die "OSM_TEST_VAULT=$OSM_TEST_VAULT is no Vault"
+}
+
 # packages_with lists the packages whose tests name one of these words.
 packages_with() {
   grep -rlE "$1" --include='*_test.go' . | grep -v -e '^./hack/' -e '^./test/e2e/' -e '^./internal/testkit/arch/' | xargs -rn1 dirname | sort -u
@@ -59,6 +68,7 @@ packages_with() {
 
 unit() {
   use_envoy
+  use_vault
   say "unit tests"
   go test -json "$@" ./... | report unit "$elsewhere"
   local module
@@ -74,6 +84,7 @@ race() {
   local packages
   mapfile -t packages < <(grep -rlE '^\s+(go |.*\bsync\.)' --include='*.go' internal controllers | grep -v -e internal/testkit -e '\.pb\.go' | xargs -rn1 dirname | sort -u | sed 's,^,./,')
   use_envoy
+  use_vault
   say "tests of ${#packages[@]} packages under the race detector"
   CGO_ENABLED=1 go test -race -json "$@" "${packages[@]}" | report race "$elsewhere"
 }
@@ -83,6 +94,7 @@ apiserver() {
   mapfile -t packages < <(packages_with 'KUBEBUILDER_ASSETS|testkit/apiserver|envtest')
   [ ${#packages[@]} -gt 0 ] || die "no test asks for an API server"
   use_envoy
+  use_vault
   use_apiserver
   say "tests with a real API server"
   go test -json -p 1 "$@" "${packages[@]}" | report apiserver 'OSM_E2E'

@@ -129,17 +129,18 @@ func newBuild(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	command.Flags().StringSliceVar(&only, "only", nil, "the parts to build (all)")
+	command.Flags().StringSliceVar(&only, "only", nil, "the parts to build (all of a cluster)")
 	return command
 }
 
 func newBinPath(a *app) *cobra.Command {
-	return &cobra.Command{
+	var part string
+	command := &cobra.Command{
 		Use:   "bin-path",
-		Short: "Prints the folder of kubectl, kube-apiserver and etcd, building them if need be",
+		Short: "Prints the folder of kubectl, kube-apiserver and etcd, or of another part, building it if need be",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			parts, err := build.Select([]string{"kube"})
+			parts, err := build.Select([]string{part})
 			if err != nil {
 				return err
 			}
@@ -152,10 +153,12 @@ func newBinPath(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(a.out, dirs["kube"])
+			fmt.Fprintln(a.out, dirs[part])
 			return nil
 		},
 	}
+	command.Flags().StringVar(&part, "part", "kube", "the part")
+	return command
 }
 
 func newDeleteCache(a *app) *cobra.Command {

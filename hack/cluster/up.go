@@ -122,7 +122,11 @@ func (a *app) buildAll(ctx context.Context) (map[string]string, []image.Built, e
 	if err := build.Install(ctx, a.out, build.NodeNeeds()); err != nil {
 		return nil, nil, err
 	}
-	parts, err := cache.Ensure(ctx, build.Parts())
+	wanted, err := build.Select(nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	parts, err := cache.Ensure(ctx, wanted)
 	if err != nil {
 		return nil, nil, err
 	}

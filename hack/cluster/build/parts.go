@@ -25,6 +25,8 @@ type Part struct {
 	CGO bool
 	// Needs are what the machine must have to build the part.
 	Needs []Need
+	// Aside says that no cluster has the part: it is built where it is named.
+	Aside bool
 }
 
 // Parts lists every part, the slowest first.
@@ -63,13 +65,14 @@ func Parts() []Part {
 		},
 		{Name: "coredns", Packages: []string{"."}},
 		{Name: "pause", Packages: []string{"."}},
+		{Name: "vault", Packages: []string{"."}, Aside: true},
 	}
 }
 
-// Select returns the parts of these names, or all when none is given.
+// Select returns the parts of these names, or all of a cluster when none is given.
 func Select(names []string) ([]Part, error) {
 	if len(names) == 0 {
-		return Parts(), nil
+		return slices.DeleteFunc(Parts(), func(p Part) bool { return p.Aside }), nil
 	}
 	var selected []Part
 	for _, name := range names {
