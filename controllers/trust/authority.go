@@ -32,6 +32,8 @@ type pair struct {
 	certificate            *x509.Certificate
 	key                    ca.PrivateKey
 	certificatePEM, keyPEM []byte
+	// asked is for how long it was asked for; 0 where nobody knows.
+	asked time.Duration
 }
 
 // parsePair reads a certificate and its key.
@@ -68,53 +70,59 @@ func newRoot(kind ca.KeyType, mesh string, now time.Time) (*builtin.Authority, e
 
 // newIntermediate has a root certify a key that signs workloads, for the lifetime of a
 // leaf, and nothing below them.
-func newIntermediate(ctx context.Context, root *builtin.Authority, kind ca.KeyType, spec operatorv1alpha1.MeshRevisionSpec, leaf time.Duration, now time.Time) (*pair, error) {
+func newIntermediate(ctx context.Context, root *anchor, kind ca.KeyType, spec operatorv1alpha1.MeshRevisionSpec, leaf time.Duration, now time.Time) (*pair, error) {
 	key, err := ca.GenerateKey(kind)
 	if err != nil {
 		return nil, err
 	}
 	now = now.Truncate(time.Second)
 	req := ca.IntermediateRequest{
-		PublicKey: key.Public(), Name: authorityName("issuer of mesh " + spec.Mesh + " revision " + spec.Revision),
+		PublicKey: key.Public(), Key: key, Name: authorityName("issuer of mesh " + spec.Mesh + " revision " + spec.Revision),
 		TrustDomain: identity.TrustDomain(spec.TrustDomain), NotBefore: now.Add(-backdating), NotAfter: now.Add(ca.IntermediateLifetime(leaf)),
 	}
 	chain, err := root.IssueIntermediate(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if err := ca.CheckIntermediate(req, chain, []*x509.Certificate{root.Certificate()}); err != nil {
+	if err := ca.CheckIntermediate(req, chain, root.roots()); err != nil {
 		return nil, err
 	}
-	return newPair(chain, key)
+	made, err := newPair(chain, key)
+	if err == nil {
+		made.asked = ca.IntermediateLifetime(leaf)
+	}
+	return made, err
 }
 
 // lasts reports whether an intermediate is good for as long as one made now, for leaves of
-// a lifetime, would have been: it may end with its root.
-func lasts(intermediate, root *x509.Certificate, leaf time.Duration) bool {
-	return intermediate.NotAfter.Sub(intermediate.NotBefore) >= ca.IntermediateLifetime(leaf) || !intermediate.NotAfter.Before(root.NotAfter)
+// a lifetime, would have been: it may end with its root, and others than the mesh's own
+// authorities give what they want.
+func lasts(p *pair, root *x509.Certificate, leaf time.Duration) bool {
+	wanted := ca.IntermediateLifetime(leaf)
+	return p.asked >= wanted || p.certificate.NotAfter.Sub(p.certificate.NotBefore) >= wanted || !p.certificate.NotAfter.Before(root.NotAfter)
 }
 
 // newLeaf has a root certify a key of a process of the mesh's own.
-func newLeaf(ctx context.Context, root *builtin.Authority, id string, names []string, lifetime time.Duration, now time.Time) (*pair, error) {
+func newLeaf(ctx context.Context, root *anchor, id string, names []string, lifetime time.Duration, now time.Time) (*pair, error) {
 	return issueLeaf(ctx, root, ca.Both, id, names, lifetime, now)
 }
 
 // issueLeaf has a root certify a new key for a use.
-func issueLeaf(ctx context.Context, root *builtin.Authority, usage ca.Usage, id string, names []string, lifetime time.Duration, now time.Time) (*pair, error) {
+func issueLeaf(ctx context.Context, root *anchor, usage ca.Usage, id string, names []string, lifetime time.Duration, now time.Time) (*pair, error) {
 	key, err := ca.GenerateKey(defaultKeyType)
 	if err != nil {
 		return nil, err
 	}
 	now = now.Truncate(time.Second)
 	req := ca.Request{
-		PublicKey: key.Public(), URI: id, DNSNames: names, Usage: usage,
+		PublicKey: key.Public(), Key: key, URI: id, DNSNames: names, Usage: usage,
 		NotBefore: now.Add(-backdating), NotAfter: now.Add(lifetime),
 	}
 	chain, err := root.Issue(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if err := ca.Check(req, chain, []*x509.Certificate{root.Certificate()}); err != nil {
+	if err := ca.Check(req, chain, root.roots()); err != nil {
 		return nil, err
 	}
 	return newPair(chain, key)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
@@ -42,24 +41,13 @@ func broughtSecret(m *operatorv1alpha1.Mesh, operatorNamespace string) (client.O
 // bring returns the authority that a Mesh names, after it has shown that it can sign what
 // the mesh needs. The error is a *problem where a person has to do something.
 func (r *Reconciler) bring(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey) (*builtin.Authority, error) {
-	if key.Namespace != r.Namespace && key.Namespace != plan.MeshNamespace(m) {
-		return nil, unreadable("Secret %s is neither in the operator's namespace %s nor in the mesh's, %s, and the operator reads none elsewhere: copy it to one of them",
-			key, r.Namespace, plan.MeshNamespace(m))
-	}
-	var secret corev1.Secret
-	err := r.APIReader.Get(ctx, key, &secret)
-	if apierrors.IsNotFound(err) {
-		return nil, unreadable("Secret %s is not there: create it, or name another", key)
-	}
-	if apierrors.IsForbidden(err) {
-		return nil, unreadable("Secret %s may not be read: %v", key, err)
-	}
+	secret, err := r.namedSecret(ctx, m, key)
 	if err != nil {
-		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
+		return nil, err
 	}
 	authority, err := builtin.Bring(broughtOf(secret.Data), r.Now())
 	if err == nil {
-		err = try(ctx, authority, m, r.Now())
+		err = try(ctx, ofBuiltIn(authority), m, r.Now())
 	}
 	if err != nil {
 		return nil, &problem{reason: operatorv1alpha1.ReasonAuthorityInvalid, err: fmt.Errorf("secret %s cannot be used: %w", key, err)}
@@ -82,7 +70,7 @@ func trustDomain(m *operatorv1alpha1.Mesh) identity.TrustDomain {
 
 // try has an authority sign one of each that the mesh has signed, and looks at it as the
 // mesh's proxies will: bounds on names and path lengths show there, and nowhere sooner.
-func try(ctx context.Context, authority *builtin.Authority, m *operatorv1alpha1.Mesh, now time.Time) error {
+func try(ctx context.Context, authority *anchor, m *operatorv1alpha1.Mesh, now time.Time) error {
 	const revision = "trial"
 	td := trustDomain(m)
 	id, names := identity.ControlPlane(td, m.Name, revision), render.ServingNames(plan.MeshNamespace(m), revision)
@@ -94,7 +82,7 @@ func try(ctx context.Context, authority *builtin.Authority, m *operatorv1alpha1.
 	if err != nil {
 		return fmt.Errorf("certifying what a control plane signs with: %w", err)
 	}
-	below, err := builtin.Load(made.certificatePEM, made.keyPEM, authority.RootsPEM())
+	below, err := builtin.Load(made.certificatePEM, made.keyPEM, authority.pem())
 	if err != nil {
 		return fmt.Errorf("certifying what a control plane signs with: %w", err)
 	}
@@ -126,9 +114,9 @@ func tryWorkload(ctx context.Context, below *builtin.Authority, td identity.Trus
 	return nil
 }
 
-// compare says why the root that a mesh has is not the one that its spec asks for. A copy
+// compareBrought says why the root that a mesh has is not the one that its spec asks for. A copy
 // of what was brought is kept, so that its Secret may go.
-func (r *Reconciler) compare(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
+func (r *Reconciler) compareBrought(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor) error {
 	key, brought := broughtSecret(m, r.Namespace)
 	if !brought {
 		return nil
@@ -140,10 +128,10 @@ func (r *Reconciler) compare(ctx context.Context, m *operatorv1alpha1.Mesh, root
 	if err != nil {
 		return err
 	}
-	if wanted.Certificate().Equal(root.Certificate()) {
+	if wanted.Certificate().Equal(root.certificate) {
 		return nil
 	}
-	return notFollowed("Secret %s holds %s, and workloads trust %s, which goes on: put that back into the Secret, or take the Secret out of the spec", key, describe(wanted.Certificate()), describe(root.Certificate()))
+	return notFollowed("Secret %s holds %s, and workloads trust %s, which goes on: put that back into the Secret, or take the Secret out of the spec", key, describe(wanted.Certificate()), describe(root.certificate))
 }
 
 // published reports what a mesh trusts, as its control planes read it; nil if nothing has

@@ -85,7 +85,7 @@ func TestOperatorSpeaksToItsControlPlaneOnly(t *testing.T) {
 				return
 			}
 			subject, err := identity.SubjectOf(peer)
-			if err != nil || subject.URI() != identity.Operator(identity.DefaultTrustDomain, "osm") || !made.Signed(peer) {
+			if err != nil || subject.URI() != identity.Operator(identity.DefaultTrustDomain, "osm") || !ca.SignedBy(peer, made.Certificate()) {
 				t.Errorf("the operator says that it is %+v, %v", subject, err)
 			}
 		})

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
-	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
+	"github.com/openservicemesh/osm-operator/internal/ca"
 )
 
 const (
@@ -44,19 +44,36 @@ func notFollowed(format string, args ...any) error {
 	return &problem{reason: operatorv1alpha1.ReasonRootChangeNotFollowed, err: fmt.Errorf(format, args...)}
 }
 
+// explain turns what an authority says into what somebody has to do something about.
+func explain(err error) error {
+	if _, already := errors.AsType[*problem](err); err == nil || already {
+		return err
+	}
+	if _, ok := errors.AsType[*ca.WrongError](err); ok {
+		return &problem{reason: operatorv1alpha1.ReasonAuthorityInvalid, err: err}
+	}
+	if _, ok := errors.AsType[*ca.RefusedError](err); ok {
+		return &problem{reason: operatorv1alpha1.ReasonAuthorityRefused, err: err}
+	}
+	if _, ok := errors.AsType[*ca.UnavailableError](err); ok {
+		return &problem{reason: operatorv1alpha1.ReasonAuthorityUnavailable, err: err}
+	}
+	return err
+}
+
 // ends says that a root is good for less time than it takes to plan another.
-func ends(root *builtin.Authority, now time.Time) error {
-	end := root.Certificate().NotAfter
+func ends(root *anchor, now time.Time) error {
+	end := root.certificate.NotAfter
 	if end.Sub(now) > expiring {
 		return nil
 	}
 	return &problem{reason: operatorv1alpha1.ReasonAuthorityExpiring, err: fmt.Errorf(
-		"the root of the mesh, %s, ends in %d days, and with it every certificate", describe(root.Certificate()), max(0, int(end.Sub(now).Hours()/24)))}
+		"the root of the mesh, %s, ends in %d days, and with it every certificate", describe(root.certificate), max(0, int(end.Sub(now).Hours()/24)))}
 }
 
 // tell writes what is wrong with the authority of a Mesh, or that nothing is. It returns
 // what is to be tried again at once: a problem waits for somebody.
-func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority, err error) error {
+func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor, err error) error {
 	next := metav1.Condition{
 		Type: operatorv1alpha1.ConditionAuthorityReady, Status: metav1.ConditionTrue, ObservedGeneration: m.Generation,
 		Reason: operatorv1alpha1.ReasonAuthorityReady,
@@ -70,7 +87,10 @@ func (r *Reconciler) tell(ctx context.Context, m *operatorv1alpha1.Mesh, root *b
 	case err != nil:
 		next.Status, next.Reason, next.Message = metav1.ConditionFalse, operatorv1alpha1.ReasonTrustUnavailable, err.Error()
 	default:
-		next.Message = "workloads trust " + describe(root.Certificate())
+		next.Message = "workloads trust " + describe(root.certificate)
+		if root.vault != nil {
+			next.Message += ", whose key is in " + vaultName(root.vault)
+		}
 	}
 	if len(next.Message) > maxMessage {
 		next.Message = next.Message[:maxMessage]

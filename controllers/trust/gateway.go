@@ -21,7 +21,6 @@ import (
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/apply"
 	"github.com/openservicemesh/osm-operator/internal/ca"
-	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/mesh"
 	"github.com/openservicemesh/osm-operator/internal/plan"
@@ -44,7 +43,7 @@ var (
 
 // gateway keeps the certificate that the MeshConfig asks for an ingress gateway, and takes
 // away what it asked for before. It returns when to look again.
-func (r *Reconciler) gateway(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) (time.Duration, error) {
+func (r *Reconciler) gateway(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor) (time.Duration, error) {
 	key := client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.MeshConfigName}
 	var config configv1alpha2.MeshConfig
 	err := r.Client.Get(ctx, key, &config)
@@ -75,7 +74,7 @@ func (r *Reconciler) gateway(ctx context.Context, m *operatorv1alpha1.Mesh, root
 	case errors.Is(err, errPaused):
 		return recheck, nil
 	}
-	return recheck, r.tellGateway(ctx, m, wanted, err)
+	return recheck, r.tellGateway(ctx, m, wanted, explain(err))
 }
 
 // withoutGateway removes all that there was for a gateway.
@@ -99,7 +98,7 @@ func (r *Reconciler) withoutGateway(ctx context.Context, m *operatorv1alpha1.Mes
 // keepGateway makes a Secret hold a certificate for the gateway, and returns it. The
 // operator's RoleBinding in the namespace comes first: it gives the right to, and remembers
 // which Secret is the mesh's. While the Mesh is paused a certificate is renewed where it is.
-func (r *Reconciler) keepGateway(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority, g mesh.IngressGateway) (*pair, error) {
+func (r *Reconciler) keepGateway(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor, g mesh.IngressGateway) (*pair, error) {
 	binding := r.gatewayBinding(m, g.Secret)
 	if m.Spec.Paused {
 		var live rbacv1.RoleBinding
@@ -203,7 +202,7 @@ func ofGateway(m *operatorv1alpha1.Mesh, secret *corev1.Secret) bool {
 }
 
 // gatewaySecret reads the Secret, and writes it where what it holds does not fit or is due.
-func (r *Reconciler) gatewaySecret(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority, g mesh.IngressGateway) (*pair, error) {
+func (r *Reconciler) gatewaySecret(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor, g mesh.IngressGateway) (*pair, error) {
 	var secret corev1.Secret
 	err := r.APIReader.Get(ctx, client.ObjectKey(g.Secret), &secret)
 	found := err == nil
@@ -219,7 +218,7 @@ func (r *Reconciler) gatewaySecret(ctx context.Context, m *operatorv1alpha1.Mesh
 	var current *pair
 	if found {
 		current, err = parsePair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
-		if err == nil && bytes.Equal(secret.Data[osmCertificateKey], root.RootsPEM()) && fitsGateway(current.certificate, root, g, id, r.Now()) {
+		if err == nil && bytes.Equal(secret.Data[osmCertificateKey], root.pem()) && fitsGateway(current.certificate, root, g, id, secret.Annotations[askedAnnotation], r.Now()) {
 			return current, nil
 		}
 	}
@@ -229,7 +228,11 @@ func (r *Reconciler) gatewaySecret(ctx context.Context, m *operatorv1alpha1.Mesh
 	}
 	wanted := &corev1.Secret{ObjectMeta: owned(client.ObjectKey(g.Secret), m.Name, ownerOf("Mesh", m)), Type: corev1.SecretTypeTLS}
 	wanted.Labels[operatorv1alpha1.LabelCertificate] = operatorv1alpha1.CertificateIngressGateway
-	wanted.Data = map[string][]byte{corev1.TLSCertKey: next.certificatePEM, corev1.TLSPrivateKeyKey: next.keyPEM, osmCertificateKey: root.RootsPEM()}
+	wanted.Data = map[string][]byte{corev1.TLSCertKey: next.certificatePEM, corev1.TLSPrivateKeyKey: next.keyPEM, osmCertificateKey: root.pem()}
+	if root.vaults {
+		// Vault decides when what it signs begins and ends.
+		wanted.Annotations = map[string]string{askedAnnotation: g.Lifetime.String()}
+	}
 	if !found {
 		err = r.Client.Create(ctx, wanted)
 	} else {
@@ -245,11 +248,11 @@ func (r *Reconciler) gatewaySecret(ctx context.Context, m *operatorv1alpha1.Mesh
 }
 
 // fitsGateway reports whether a certificate is as one made now would be, and is not due.
-func fitsGateway(c *x509.Certificate, root *builtin.Authority, g mesh.IngressGateway, id string, now time.Time) bool {
+func fitsGateway(c *x509.Certificate, root *anchor, g mesh.IngressGateway, id, asked string, now time.Time) bool {
 	lifetime := c.NotAfter.Sub(c.NotBefore.Add(backdating))
-	lasts := lifetime == g.Lifetime || lifetime < g.Lifetime && !c.NotAfter.Before(root.Certificate().NotAfter)
+	lasts := root.vaults && asked == g.Lifetime.String() || lifetime == g.Lifetime || lifetime < g.Lifetime && !c.NotAfter.Before(root.certificate.NotAfter)
 	named := len(c.DNSNames) == 1 && c.DNSNames[0] == g.Name && len(c.URIs) == 1 && c.URIs[0].String() == id
-	return lasts && named && root.Signed(c) && !due(c, now)
+	return lasts && named && ca.SignedBy(c, root.certificate) && !due(c, now)
 }
 
 // tellGateway writes how the certificate is. It returns what is to be tried again at once.

@@ -14,6 +14,7 @@ const (
 	certificateIssuer  = "issuer"
 	certificateServing = "serving"
 	certificateGateway = "ingress-gateway"
+	certificateClient  = "client"
 )
 
 // held tells one certificate of a mesh from the others.

@@ -11,7 +11,6 @@ import (
 	operatorv1alpha1 "github.com/openservicemesh/osm-operator/api/operator/v1alpha1"
 	"github.com/openservicemesh/osm-operator/internal/apply"
 	"github.com/openservicemesh/osm-operator/internal/ca"
-	"github.com/openservicemesh/osm-operator/internal/ca/builtin"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 	"github.com/openservicemesh/osm-operator/internal/plan"
 )
@@ -50,20 +49,20 @@ func owned(key client.ObjectKey, mesh string, owner metav1.OwnerReference) metav
 
 // bundles are the roots: for the control plane, and for pods where the cluster has a
 // kind for it.
-func bundles(m *operatorv1alpha1.Mesh, root *builtin.Authority, clusterBundles bool) []apply.Object {
+func bundles(m *operatorv1alpha1.Mesh, root *anchor, clusterBundles bool) []apply.Object {
 	owner := ownerOf("Mesh", m)
 	out := []apply.Object{
 		&corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 			ObjectMeta: owned(client.ObjectKey{Namespace: plan.MeshNamespace(m), Name: operatorv1alpha1.TrustBundleConfigMap}, m.Name, owner),
-			Data:       map[string]string{operatorv1alpha1.TrustBundleKey: string(root.RootsPEM())},
+			Data:       map[string]string{operatorv1alpha1.TrustBundleKey: string(root.pem())},
 		},
 	}
 	if clusterBundles {
 		out = append(out, &certificatesv1.ClusterTrustBundle{
 			TypeMeta:   metav1.TypeMeta{APIVersion: certificatesv1.SchemeGroupVersion.String(), Kind: "ClusterTrustBundle"},
 			ObjectMeta: owned(client.ObjectKey{Name: identity.TrustBundleName(m.Name)}, m.Name, owner),
-			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: identity.SignerName(m.Name), TrustBundle: string(root.RootsPEM())},
+			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: identity.SignerName(m.Name), TrustBundle: string(root.pem())},
 		})
 	}
 	return out

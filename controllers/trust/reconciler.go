@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,11 +52,15 @@ type Options struct {
 type Reconciler struct {
 	Options
 	applier apply.Applier
+
+	mu sync.Mutex
+	// Protected by mu: the Vaults, by Mesh.
+	links map[string]*link
 }
 
 // New returns a Reconciler.
 func New(o Options) *Reconciler {
-	return &Reconciler{Options: o, applier: apply.Applier{Reader: o.APIReader, Writer: o.Client, Owner: operatorv1alpha1.ManagedBy}}
+	return &Reconciler{Options: o, links: map[string]*link{}, applier: apply.Applier{Reader: o.APIReader, Writer: o.Client, Owner: operatorv1alpha1.ManagedBy}}
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -64,6 +69,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, &m); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.Expiry.set(req.Name, nil)
+			r.unlink(req.Name)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -74,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	root, err := r.root(ctx, &m)
 	if err == nil {
 		err = r.certify(ctx, &m, root)
-	} else if _, expected := errors.AsType[*problem](err); !expected {
+	} else if _, expected := errors.AsType[*problem](explain(err)); !expected {
 		err = fmt.Errorf("root of trust of Mesh %s: %w", m.Name, err)
 	}
 	if err == nil {
@@ -83,7 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err == nil {
 		err = ends(root, r.Now())
 	}
-	err = r.tell(ctx, &m, root, err)
+	err = r.tell(ctx, &m, root, explain(err))
 	if root == nil {
 		return ctrl.Result{RequeueAfter: recheck}, err
 	}
@@ -91,8 +97,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{RequeueAfter: again}, errors.Join(err, gatewayErr)
 }
 
+// compare says why what a mesh has is not what its spec asks for.
+func (r *Reconciler) compare(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor) error {
+	if vaultOf(m) != nil || root.vaults {
+		return r.compareVault(ctx, root)
+	}
+	return r.compareBrought(ctx, m, root)
+}
+
 // certify gives a mesh all that hangs on its root.
-func (r *Reconciler) certify(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
+func (r *Reconciler) certify(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor) error {
 	if err := r.publish(ctx, m, root); err != nil {
 		return err
 	}
@@ -100,8 +114,15 @@ func (r *Reconciler) certify(ctx context.Context, m *operatorv1alpha1.Mesh, root
 	if err := r.Client.List(ctx, &revisions, client.MatchingLabels{operatorv1alpha1.LabelMesh: m.Name}); err != nil {
 		return fmt.Errorf("listing the revisions of Mesh %s: %w", m.Name, err)
 	}
-	ends := map[held]time.Time{{certificate: certificateRoot}: root.Certificate().NotAfter}
+	ends := map[held]time.Time{{certificate: certificateRoot}: root.certificate.NotAfter}
 	var errs []error
+	if root.vaults {
+		own, err := r.ownCertificate(ctx, m, root)
+		errs = append(errs, err)
+		if own != nil {
+			ends[held{certificate: certificateClient}] = own.certificate.NotAfter
+		}
+	}
 	for i := range revisions.Items {
 		rev := &revisions.Items[i]
 		if !rev.DeletionTimestamp.IsZero() {
@@ -150,12 +171,12 @@ func RootSecret(mesh string) string { return "osm-root-" + mesh }
 // root returns the root of a mesh, and makes it, or takes what was brought, if there is none. A Secret that is
 // there but cannot be read as a root is never replaced: every workload's trust
 // hangs on it.
-func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*builtin.Authority, error) {
+func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*anchor, error) {
 	key := client.ObjectKey{Namespace: r.Namespace, Name: RootSecret(m.Name)}
 	var secret corev1.Secret
 	err := r.APIReader.Get(ctx, key, &secret)
 	if err == nil {
-		root, err := builtin.Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey], nil)
+		root, err := r.load(ctx, m, secret.Data)
 		if err != nil {
 			return nil, fmt.Errorf("secret %s is damaged and is left as it is; restore it from a backup: %w", key, err)
 		}
@@ -164,12 +185,20 @@ func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*built
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
+	if vaultOf(m) != nil {
+		root, chain, err := r.adoptVault(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		data := map[string][]byte{providerKey: []byte(providerVault), corev1.TLSCertKey: chain.PEM()}
+		return root, r.store(ctx, m, key, root, corev1.SecretTypeOpaque, data, "RootAdopted", "the root of trust is that of "+vaultName(root.vault))
+	}
 	if named, brought := broughtSecret(m, r.Namespace); brought {
 		root, err := r.adopt(ctx, m, named)
 		if err != nil {
 			return nil, err
 		}
-		return root, r.store(ctx, m, key, root, "RootAdopted", "the root of trust was taken from Secret "+named.String())
+		return r.storeBuiltIn(ctx, m, key, root, "RootAdopted", "the root of trust was taken from Secret "+named.String())
 	}
 	if m.Status.Version != "" {
 		// The mesh has run: a new root would cut every workload off from the others
@@ -181,25 +210,44 @@ func (r *Reconciler) root(ctx context.Context, m *operatorv1alpha1.Mesh) (*built
 	if err != nil {
 		return nil, err
 	}
-	return root, r.store(ctx, m, key, root, "RootCreated", "a root of trust was made")
+	return r.storeBuiltIn(ctx, m, key, root, "RootCreated", "a root of trust was made")
+}
+
+// load reads the root of a mesh from its Secret.
+func (r *Reconciler) load(ctx context.Context, m *operatorv1alpha1.Mesh, data map[string][]byte) (*anchor, error) {
+	switch provider := string(data[providerKey]); provider {
+	case providerVault:
+		return r.loadVault(ctx, m, data)
+	case "":
+		root, err := builtin.Load(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey], nil)
+		if err != nil {
+			return nil, err
+		}
+		return ofBuiltIn(root), nil
+	default:
+		return nil, fmt.Errorf("there is no provider %q", provider)
+	}
+}
+
+// storeBuiltIn keeps a root with its key.
+func (r *Reconciler) storeBuiltIn(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, root *builtin.Authority, reason, message string) (*anchor, error) {
+	keyPEM, err := root.KeyPEM()
+	if err != nil {
+		return nil, err
+	}
+	a, data := ofBuiltIn(root), map[string][]byte{corev1.TLSCertKey: root.ChainPEM(), corev1.TLSPrivateKeyKey: keyPEM}
+	return a, r.store(ctx, m, key, a, corev1.SecretTypeTLS, data, reason, message)
 }
 
 // store keeps a root that the mesh has from now on.
-func (r *Reconciler) store(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, root *builtin.Authority, reason, message string) error {
-	keyPEM, err := root.KeyPEM()
-	if err != nil {
-		return err
-	}
+func (r *Reconciler) store(ctx context.Context, m *operatorv1alpha1.Mesh, key client.ObjectKey, root *anchor, kind corev1.SecretType, data map[string][]byte, reason, message string) error {
 	// Create, not apply: of two operators only one makes the root.
-	secret := corev1.Secret{
-		ObjectMeta: rootMeta(m, key), Type: corev1.SecretTypeTLS,
-		Data: map[string][]byte{corev1.TLSCertKey: root.ChainPEM(), corev1.TLSPrivateKeyKey: keyPEM},
-	}
+	secret := corev1.Secret{ObjectMeta: rootMeta(m, key), Type: kind, Data: data}
 	if err := r.Client.Create(ctx, &secret); err != nil {
 		return fmt.Errorf("writing Secret %s: %w", key, err)
 	}
-	logf.FromContext(ctx).Info("Stored root of trust", "reason", reason, "notAfter", root.Certificate().NotAfter)
-	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, reason, "Trust", "%s, good until %s", message, root.Certificate().NotAfter.Format(time.DateOnly))
+	logf.FromContext(ctx).Info("Stored root of trust", "reason", reason, "notAfter", root.certificate.NotAfter)
+	r.Recorder.Eventf(m, nil, corev1.EventTypeNormal, reason, "Trust", "%s, good until %s", message, root.certificate.NotAfter.Format(time.DateOnly))
 	return nil
 }
 
@@ -232,7 +280,7 @@ func rootMeta(m *operatorv1alpha1.Mesh, key client.ObjectKey) metav1.ObjectMeta 
 
 // publish writes the roots where everyone reads them: pods from the
 // ClusterTrustBundle, the control plane from a ConfigMap.
-func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *builtin.Authority) error {
+func (r *Reconciler) publish(ctx context.Context, m *operatorv1alpha1.Mesh, root *anchor) error {
 	clusterBundles, err := observe.HasTrustBundles(r.Client.RESTMapper())
 	if err != nil {
 		return err

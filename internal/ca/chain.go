@@ -92,6 +92,16 @@ func parseCertificates(raw []byte, most int) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
+// SignedBy reports whether an issuer, and no other of the same name, signed a certificate.
+func SignedBy(c, issuer *x509.Certificate) bool {
+	return bytes.Equal(c.AuthorityKeyId, issuer.SubjectKeyId) && c.CheckSignatureFrom(issuer) == nil
+}
+
+// SelfSigned reports whether a certificate is signed with its own key.
+func SelfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignatureFrom(c) == nil
+}
+
 // checkAuthority reports why a certificate cannot be an authority's.
 func checkAuthority(c *x509.Certificate) error {
 	switch {

@@ -68,8 +68,10 @@ func checkUsage(req Request, leaf *x509.Certificate) error {
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 || leaf.KeyUsage&^(x509.KeyUsageDigitalSignature|harmless) != 0 {
 		return wrong("key usage %b", leaf.KeyUsage)
 	}
-	if !leaf.BasicConstraintsValid || leaf.IsCA {
-		return wrong("a certificate that does not say that it is no authority's")
+	// A certificate that does not speak of it is no authority's either; some providers
+	// leave it out. Source: RFC 5280, section 4.2.1.9.
+	if leaf.Version != 3 || leaf.IsCA {
+		return wrong("a certificate that others could be signed with")
 	}
 	want := req.extKeyUsage()
 	if len(leaf.UnknownExtKeyUsage) > 0 || len(leaf.ExtKeyUsage) != len(want) {

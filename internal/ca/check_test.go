@@ -62,7 +62,6 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"No pod":                          {template(func(c *x509.Certificate) { c.ExtraExtensions = nil })},
 		"Another pod":                     {template(func(c *x509.Certificate) { c.ExtraExtensions = nil }), pki.PodUID("another")},
 		"An authority":                    {pki.AsAuthority()},
-		"No basic constraints":            {template(func(c *x509.Certificate) { c.BasicConstraintsValid = false })},
 		"A key that may sign":             {template(func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign })},
 		"A key that may not authenticate": {template(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })},
 		"For clients only":                {pki.ClientOnly()},
@@ -132,6 +131,7 @@ func TestCheckTakesWhatIsRight(t *testing.T) {
 	req := request(t)
 	encipher := pki.Template(func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement })
 	named := pki.Template(func(c *x509.Certificate) { c.Subject.CommonName = webName })
+	silent := pki.Template(func(c *x509.Certificate) { c.BasicConstraintsValid = false })
 	both := []*x509.Certificate{other.Root.Leaf(), mesh.Root.Leaf()}
 	cases := map[string]struct {
 		options []pki.Option
@@ -144,6 +144,7 @@ func TestCheckTakesWhatIsRight(t *testing.T) {
 		"By a clock that is a little behind":    {options: []pki.Option{pki.Lifetime(req.NotBefore.Add(-4*time.Minute), req.NotBefore.Add(time.Hour))}, roots: mesh.Root.Chain},
 		"With usages that some authorities set": {options: []pki.Option{encipher}, roots: mesh.Root.Chain},
 		"With its name as the common name":      {options: []pki.Option{named}, roots: mesh.Root.Chain},
+		"Without a word on authorities":         {options: []pki.Option{silent}, roots: mesh.Root.Chain},
 		"Where the intermediate is the anchor":  {roots: mesh.Intermediate.Chain},
 	}
 	for name, tc := range cases {

@@ -17,6 +17,8 @@ const maxName = 64
 type IntermediateRequest struct {
 	// PublicKey is the key that is certified.
 	PublicKey crypto.PublicKey
+	// Key is as in Request.
+	Key PrivateKey
 	// Name is for people who look at certificates.
 	Name string
 	// TrustDomain is what the authority's certificates are confined to, where the
@@ -29,7 +31,7 @@ type IntermediateRequest struct {
 
 // Validate returns an *InvalidError where a request breaks a rule.
 func (r IntermediateRequest) Validate() error {
-	if err := CheckPublicKey(r.PublicKey); err != nil {
+	if err := checkKeys(r.PublicKey, r.Key); err != nil {
 		return err
 	}
 	if r.Name == "" || len(r.Name) > maxName {

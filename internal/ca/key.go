@@ -181,6 +181,17 @@ func CheckPublicKey(public crypto.PublicKey) error {
 	}
 }
 
+// checkKeys checks the key of a request, and its private half where that is there.
+func checkKeys(public crypto.PublicKey, private PrivateKey) error {
+	if err := CheckPublicKey(public); err != nil {
+		return err
+	}
+	if private.held != nil && !private.Matches(public) {
+		return invalid(FieldPublicKey, "the private key is not its other half")
+	}
+	return nil
+}
+
 func checkECDSA(key *ecdsa.PublicKey) error {
 	if key == nil || key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
 		return invalid(FieldPublicKey, "an ECDSA key of this curve is not taken: use ECDSAP256 or ECDSAP384")

@@ -31,6 +31,9 @@ const (
 type Request struct {
 	// PublicKey is the key that is certified.
 	PublicKey crypto.PublicKey
+	// Key is the private half, where the asker itself holds it: some authorities want a
+	// request that is signed with it. The key of a workload is in its pod.
+	Key PrivateKey
 	// URI is the SPIFFE id of the subject, as package identity writes it.
 	URI string
 	// DNSNames are further names of the subject; no wildcards.
@@ -63,7 +66,7 @@ func (r Request) End() time.Time {
 // Validate returns an *InvalidError where a request breaks a rule. Authorities call it
 // first, so that no caller can forget to.
 func (r Request) Validate() error {
-	if err := CheckPublicKey(r.PublicKey); err != nil {
+	if err := checkKeys(r.PublicKey, r.Key); err != nil {
 		return err
 	}
 	if err := r.validateNames(); err != nil {

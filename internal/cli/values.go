@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,10 +47,36 @@ func meshFromValues(name, namespace string, set []string) (*operatorv1alpha1.Mes
 	if err := putImage(m, image); err != nil {
 		return nil, err
 	}
-	if a := m.Spec.CertificateAuthority; a != nil && a.BuiltIn != nil && a.BuiltIn.Secret != nil {
+	return m, finishAuthority(m)
+}
+
+// finishAuthority says where Secrets are, which was the namespace of the mesh, whichever
+// value comes first, and refuses a choice that is none.
+func finishAuthority(m *operatorv1alpha1.Mesh) error {
+	a := m.Spec.CertificateAuthority
+	switch {
+	case a == nil:
+	case a.BuiltIn != nil && a.Vault != nil:
+		return errors.New("--set: osm.vault goes with osm.certificateProvider.kind=vault, and with no osm.caBundleSecretName")
+	case a.BuiltIn != nil && a.BuiltIn.Secret != nil:
 		a.BuiltIn.Secret.Namespace = m.Spec.Namespace
+	case a.Vault != nil:
+		return finishVault(a.Vault, m.Spec.Namespace)
 	}
-	return m, nil
+	return nil
+}
+
+// finishVault fills in what Helm's chart did.
+func finishVault(v *operatorv1alpha1.VaultAuthority, namespace string) error {
+	if v.Host == "" {
+		return errors.New("--set osm.vault.host: give the name of Vault's server")
+	}
+	if v.Token == nil || v.Token.SecretKeyRef.Name == "" || v.Token.SecretKeyRef.Key == "" {
+		return errors.New("--set osm.vault.secret: give osm.vault.secret.name and osm.vault.secret.key, of a Secret with Vault's token")
+	}
+	v.Token.SecretKeyRef.Namespace = namespace
+	v.Protocol, v.Role = cmp.Or(v.Protocol, "http"), cmp.Or(v.Role, "openservicemesh")
+	return nil
 }
 
 // putImage makes one image of a registry and a tag, where they are given.
@@ -84,8 +111,8 @@ func splitSet(set []string) []string {
 // whereItWent says what stands for a value that has no place here.
 func whereItWent(key string) string {
 	gone := []struct{ prefix, text string }{
-		{"osm.vault", "Vault is not offered yet: only the built-in certificate authority is"},
-		{"osm.certmanager", "cert-manager is not offered yet: only the built-in certificate authority is"},
+		{"osm.vault.token", "a token in a flag stays in the shell's history: write it into a Secret of the mesh's namespace, and give osm.vault.secret.name and osm.vault.secret.key"},
+		{"osm.certmanager", "cert-manager is not offered yet: the built-in certificate authority and Vault are"},
 		{"osm.deploy", "add-ons are not installed by the mesh: install Prometheus, Grafana or Jaeger from their own projects"},
 		{"osm.prometheus", "add-ons are not installed by the mesh: install Prometheus from its own project"},
 		{"osm.grafana", "add-ons are not installed by the mesh: install Grafana from its own project"},
@@ -133,7 +160,20 @@ func values() map[string]value {
 		"osm.certificateProvider.serviceCertValidityDuration": text(func(m *operatorv1alpha1.Mesh) *string {
 			return &certificate(m).ServiceCertValidityDuration
 		}),
-		"osm.certificateProvider.kind":      builtInOnly,
+		"osm.certificateProvider.kind": provider,
+		"osm.vault.host":               text(func(m *operatorv1alpha1.Mesh) *string { return &vault(m).Host }),
+		"osm.vault.protocol":           text(func(m *operatorv1alpha1.Mesh) *string { return &vault(m).Protocol }),
+		"osm.vault.role":               text(func(m *operatorv1alpha1.Mesh) *string { return &vault(m).Role }),
+		"osm.vault.secret.name":        text(func(m *operatorv1alpha1.Mesh) *string { return &ensure(&vault(m).Token).SecretKeyRef.Name }),
+		"osm.vault.secret.key":         text(func(m *operatorv1alpha1.Mesh) *string { return &ensure(&vault(m).Token).SecretKeyRef.Key }),
+		"osm.vault.port": func(m *operatorv1alpha1.Mesh, s string) error {
+			n, err := strconv.ParseInt(s, 10, 32)
+			if err != nil || n < 1 || n > 65535 {
+				return fmt.Errorf("%q is not a port", s)
+			}
+			vault(m).Port = int32(n)
+			return nil
+		},
 		"osm.caBundleSecretName":            caBundle,
 		"osm.outboundIPRangeExclusionList":  texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).OutboundIPRangeExclusionList }),
 		"osm.outboundIPRangeInclusionList":  texts(func(m *operatorv1alpha1.Mesh) *[]string { return &traffic(m).OutboundIPRangeInclusionList }),
@@ -168,11 +208,21 @@ func values() map[string]value {
 	}
 }
 
-func builtInOnly(_ *operatorv1alpha1.Mesh, s string) error {
-	if s != "tresor" {
-		return fmt.Errorf("%q is not offered yet: only the built-in certificate authority, tresor, is", s)
+// provider chooses who signs; where nothing else is set the mesh's own authority does.
+func provider(m *operatorv1alpha1.Mesh, s string) error {
+	switch s {
+	case "tresor":
+		ensure(&ensure(&m.Spec.CertificateAuthority).BuiltIn)
+	case "vault":
+		vault(m)
+	default:
+		return fmt.Errorf("%q is not offered yet: the built-in certificate authority, tresor, and vault are", s)
 	}
 	return nil
+}
+
+func vault(m *operatorv1alpha1.Mesh) *operatorv1alpha1.VaultAuthority {
+	return ensure(&ensure(&m.Spec.CertificateAuthority).Vault)
 }
 
 // caBundle names the Secret with the root that there is already. It was in the namespace of

@@ -41,6 +41,24 @@ func TestMeshFromValues(t *testing.T) {
 	}
 }
 
+// TestMeshFromValuesOfVault takes Helm's values for Vault, in an order of chance.
+func TestMeshFromValuesOfVault(t *testing.T) {
+	got, err := meshFromValues("osm", "osm-system", []string{
+		"osm.vault.host=vault.default.svc.cluster.local", "osm.vault.secret.key=token", "osm.certificateProvider.kind=vault",
+		"osm.vault.port=8201,osm.vault.secret.name=osm-vault-token",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &operatorv1alpha1.CertificateAuthority{Vault: &operatorv1alpha1.VaultAuthority{
+		Host: "vault.default.svc.cluster.local", Port: 8201, Protocol: "http", Role: "openservicemesh",
+		Token: &operatorv1alpha1.VaultToken{SecretKeyRef: operatorv1alpha1.SecretKeyReference{Namespace: "osm-system", Name: "osm-vault-token", Key: "token"}},
+	}}
+	if diff := cmp.Diff(want, got.Spec.CertificateAuthority); diff != "" {
+		t.Errorf("meshFromValues (-want +got):\n%s", diff)
+	}
+}
+
 func TestMeshFromValuesRefuses(t *testing.T) {
 	cases := map[string]struct{ set, want string }{
 		"A value that went elsewhere says where":   {"osm.deployJaeger=true", "add-ons are not installed"},
@@ -48,7 +66,12 @@ func TestMeshFromValuesRefuses(t *testing.T) {
 		"A value that is no boolean says so":       {"osm.enableEgress=maybe", "neither true nor false"},
 		"A value without equals sign says how":     {"osm.enableEgress", "key=value"},
 		"A bundle without a name is refused":       {"osm.caBundleSecretName=", "the name of a Secret"},
-		"An authority that is not offered is told": {"osm.certificateProvider.kind=vault", "not offered yet"},
+		"An authority that is not offered is told": {"osm.certificateProvider.kind=cert-manager", "not offered yet"},
+		"A Vault without a host is refused":        {"osm.certificateProvider.kind=vault", "osm.vault.host"},
+		"A Vault without a token is refused":       {"osm.certificateProvider.kind=vault,osm.vault.host=vault", "osm.vault.secret.name"},
+		"A token in a flag is refused":             {"osm.certificateProvider.kind=vault,osm.vault.token=abcd", "write it into a Secret"},
+		"A port that is none is refused":           {"osm.vault.port=70000", "not a port"},
+		"Two authorities are refused":              {"osm.certificateProvider.kind=tresor,osm.vault.host=vault", "kind=vault"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -104,7 +104,7 @@ func TestForPodIssues(t *testing.T) {
 	if err != nil || peer.ID.URI() != web || peer.PodUID != uid || peer.Serial != got.Serial || peer.Issuer != got.Issuer {
 		t.Errorf("the certificate is of %+v, %v; told was %+v", peer, err, got)
 	}
-	if len(chain) != 2 || !a.Signed(chain.Leaf()) {
+	if len(chain) != 2 || !ca.SignedBy(chain.Leaf(), a.Certificate()) {
 		t.Errorf("a chain of %d, want the certificate and its issuer", len(chain))
 	}
 	if names := chain.Leaf().DNSNames; len(names) != 1 || names[0] != "web.shop.cluster.local" {

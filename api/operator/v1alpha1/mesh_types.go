@@ -131,11 +131,15 @@ const (
 
 // CertificateAuthority is who signs. Exactly one provider is set.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.builtIn)",message="set a provider: builtIn"
+// +kubebuilder:validation:XValidation:rule="has(self.builtIn) != has(self.vault)",message="set one provider: builtIn or vault"
 type CertificateAuthority struct {
 	// builtIn keeps a root in a Secret in the operator's namespace.
 	// +optional
 	BuiltIn *BuiltInAuthority `json:"builtIn,omitempty"`
+	// vault has HashiCorp Vault certify what control planes sign with. The key of the root
+	// never leaves Vault.
+	// +optional
+	Vault *VaultAuthority `json:"vault,omitempty"`
 }
 
 // BuiltInAuthority keeps a root in a Secret in the operator's namespace.
@@ -159,6 +163,129 @@ type AuthoritySecret struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
+	// namespace is the operator's, or the mesh's; the operator's when absent. The
+	// operator reads Secrets in no other.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// VaultAuthority is a mount of HashiCorp Vault's PKI engine. Its certificate is what
+// workloads trust.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.token), has(self.appRole), has(self.kubernetes)].exists_one(set, set)",message="set one login: token, appRole or kubernetes"
+type VaultAuthority struct {
+	// host is Vault's name or address, as the operator's pod can reach it.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9:.-]+$`
+	Host string `json:"host,omitempty"`
+	// port is Vault's port; 8200 when absent.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+	// protocol is https or http; https when absent. Over http whoever is between can read
+	// the login.
+	// +optional
+	// +kubebuilder:validation:Enum=http;https
+	Protocol string `json:"protocol,omitempty"`
+	// caBundle vouches for Vault's address, as PEM; the authorities of the operator's image
+	// do when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	CABundle string `json:"caBundle,omitempty"`
+	// namespace is one of Vault's namespaces; the root namespace when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*/?$`
+	Namespace string `json:"namespace,omitempty"`
+	// mount is where the PKI engine is mounted; pki when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*$`
+	Mount string `json:"mount,omitempty"`
+	// role is a role of the PKI engine, which bounds how long the certificates of control
+	// planes are good; there is none when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`
+	Role string `json:"role,omitempty"`
+	// token logs in with a token that somebody made. It is renewed, as long as Vault has it.
+	// +optional
+	Token *VaultToken `json:"token,omitempty"`
+	// appRole logs in with Vault's AppRole method.
+	// +optional
+	AppRole *VaultAppRole `json:"appRole,omitempty"`
+	// kubernetes logs in with Vault's Kubernetes method, as the operator's ServiceAccount.
+	// +optional
+	Kubernetes *VaultKubernetes `json:"kubernetes,omitempty"`
+}
+
+// VaultToken is a token of Vault's, in a Secret.
+type VaultToken struct {
+	// secretKeyRef names the Secret, and the key of its data.
+	// +required
+	SecretKeyRef SecretKeyReference `json:"secretKeyRef,omitempty"` //nolint:kubeapilinter // an empty one is refused: its name is required
+}
+
+// VaultAppRole is a login of Vault's AppRole method.
+type VaultAppRole struct {
+	// mount is where the method is mounted; approle when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*$`
+	Mount string `json:"mount,omitempty"`
+	// roleID is the id of the role.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	RoleID string `json:"roleID,omitempty"`
+	// secretID is in a Secret.
+	// +required
+	SecretID VaultToken `json:"secretID,omitempty"` //nolint:kubeapilinter // an empty one is refused: its name is required
+}
+
+// VaultKubernetes is a login of Vault's Kubernetes method.
+type VaultKubernetes struct {
+	// mount is where the method is mounted; kubernetes when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*$`
+	Mount string `json:"mount,omitempty"`
+	// role is the role of the method that takes the operator's ServiceAccount.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Role string `json:"role,omitempty"`
+	// audience is what the token that Vault gets is good for, and what the role has to ask
+	// for; vault when absent.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Audience string `json:"audience,omitempty"`
+}
+
+// SecretKeyReference names a key of a Secret.
+type SecretKeyReference struct {
+	// name is the name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+	// key is the key of its data.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
 	// namespace is the operator's, or the mesh's; the operator's when absent. The
 	// operator reads Secrets in no other.
 	// +optional
@@ -327,10 +454,14 @@ const (
 	ReasonApplyFailed = "ApplyFailed"
 	// ReasonAuthorityReady says that the certificate authority is as the spec says.
 	ReasonAuthorityReady = "AuthorityReady"
-	// ReasonAuthorityInvalid says that the authority that was brought cannot be used.
+	// ReasonAuthorityUnavailable says that the authority does not answer, or cannot sign now.
+	ReasonAuthorityUnavailable = "AuthorityUnavailable"
+	// ReasonAuthorityRefused says that the authority does not do what is asked, as it is set up.
+	ReasonAuthorityRefused = "AuthorityRefused"
+	// ReasonAuthorityInvalid says that the authority, or what it signed, cannot be used.
 	ReasonAuthorityInvalid = "AuthorityInvalid"
-	// ReasonAuthorityUnreadable says that the Secret of the authority that was brought is
-	// not there, or may not be read.
+	// ReasonAuthorityUnreadable says that the Secret that the authority is in, or the login
+	// for it, is not there or may not be read.
 	ReasonAuthorityUnreadable = "AuthorityUnreadable"
 	// ReasonAuthorityExpiring says that the root of the mesh ends soon.
 	ReasonAuthorityExpiring = "AuthorityExpiring"

@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"bytes"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -29,17 +28,8 @@ func Bring(b Brought, now time.Time) (*Authority, error) {
 	if chain, err = upToRoot(chain); err != nil {
 		return nil, err
 	}
-	for _, c := range chain {
-		if err := lives(c, now); err != nil {
-			return nil, err
-		}
-		if err := ca.CheckPublicKey(c.PublicKey); err != nil {
-			return nil, fmt.Errorf("the key of %q: %w", c.Subject, err)
-		}
-	}
-	own := chain.Leaf()
-	if own.BasicConstraintsValid && own.IsCA && own.MaxPathLenZero {
-		return nil, fmt.Errorf("%q may certify no other authority (its path length is 0), and the mesh has one for each control plane: have it certified with a path length of 1 or more", own.Subject)
+	if err := ca.CheckAnchor(chain, now); err != nil {
+		return nil, err
 	}
 	if len(chain) > 1 {
 		chain = chain[:len(chain)-1]
@@ -50,7 +40,7 @@ func Bring(b Brought, now time.Time) (*Authority, error) {
 // upToRoot returns a chain that ends with its root, each certificate signed by the next.
 func upToRoot(chain ca.Chain) (ca.Chain, error) {
 	for i, c := range chain {
-		if selfSigned(c) {
+		if ca.SelfSigned(c) {
 			return chain[:i+1], nil
 		}
 		if i+1 == len(chain) {
@@ -61,17 +51,4 @@ func upToRoot(chain ca.Chain) (ca.Chain, error) {
 		}
 	}
 	return nil, errors.New("there is no certificate")
-}
-
-// lives reports why a certificate cannot be used now, or not for long enough.
-func lives(c *x509.Certificate, now time.Time) error {
-	switch end := c.NotAfter.UTC().Format(time.RFC3339); {
-	case now.Before(c.NotBefore):
-		return fmt.Errorf("%q begins at %s only: look at the clocks", c.Subject, c.NotBefore.UTC().Format(time.RFC3339))
-	case now.After(c.NotAfter):
-		return fmt.Errorf("%q ended at %s: bring one that is good", c.Subject, end)
-	case c.NotAfter.Sub(now) < ca.IntermediateLifetime(0):
-		return fmt.Errorf("%q ends at %s, sooner than what a control plane signs with would: bring one that is good for %s more at least", c.Subject, end, ca.IntermediateLifetime(0))
-	}
-	return nil
 }

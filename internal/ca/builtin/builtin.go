@@ -5,16 +5,12 @@
 package builtin
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -22,9 +18,6 @@ import (
 	"github.com/openservicemesh/osm-operator/internal/ca"
 	"github.com/openservicemesh/osm-operator/internal/identity"
 )
-
-// organization is in the subject of all authorities of this package.
-const organization = "openservicemesh.io"
 
 // Authority is a certificate that signs others, with its key. It is immutable, and
 // safe for concurrent use.
@@ -63,7 +56,7 @@ func NewRoot(o RootOptions) (*Authority, error) {
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}
-	template, err := authorityTemplate(req)
+	template, err := ca.IntermediateTemplate(req)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +106,7 @@ func Load(chainPEM, keyPEM, rootsPEM []byte) (*Authority, error) {
 			return nil, fmt.Errorf("reading the roots of an authority: %w", err)
 		}
 	}
-	if selfSigned(a.certificate) {
+	if ca.SelfSigned(a.certificate) {
 		a.chain = nil
 	}
 	err = a.check()
@@ -170,12 +163,6 @@ func (a *Authority) KeyPEM() ([]byte, error) { return a.key.PEM() }
 // RootsPEM returns the roots, as Load takes them.
 func (a *Authority) RootsPEM() []byte { return ca.EncodeCertificates(a.roots) }
 
-// Signed reports whether this authority, and no other of the same name, signed a
-// certificate.
-func (a *Authority) Signed(c *x509.Certificate) bool {
-	return bytes.Equal(c.AuthorityKeyId, a.certificate.SubjectKeyId) && c.CheckSignatureFrom(a.certificate) == nil
-}
-
 // Bundle implements ca.Authority.
 func (a *Authority) Bundle(ctx context.Context) ([]*x509.Certificate, error) {
 	if err := ctx.Err(); err != nil {
@@ -199,7 +186,7 @@ func (a *Authority) Issue(ctx context.Context, req ca.Request) (ca.Chain, error)
 	if err != nil {
 		return nil, err
 	}
-	template, err := leafTemplate(req)
+	template, err := ca.LeafTemplate(req)
 	if err != nil {
 		return nil, err
 	}
@@ -226,15 +213,12 @@ func (a *Authority) IssueIntermediate(ctx context.Context, req ca.IntermediateRe
 	if err != nil {
 		return nil, err
 	}
-	template, err := authorityTemplate(req)
+	template, err := ca.IntermediateTemplate(req)
 	if err != nil {
 		return nil, err
 	}
 	template.NotBefore, template.NotAfter = begin, end
 	template.MaxPathLenZero = true
-	if req.TrustDomain != "" {
-		confine(template, req.TrustDomain)
-	}
 	certificate, err := create(template, a.certificate, req.PublicKey, a.key)
 	if err != nil {
 		return nil, err
@@ -259,50 +243,6 @@ func (a *Authority) clip(begin, end time.Time, shortest time.Duration) (from, to
 	return begin, end, nil
 }
 
-func leafTemplate(req ca.Request) (*x509.Certificate, error) {
-	uri, err := url.Parse(req.URI)
-	if err != nil {
-		return nil, fmt.Errorf("writing %s into a certificate: %w", req.URI, err)
-	}
-	template := &x509.Certificate{
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		URIs:                  []*url.URL{uri},
-		DNSNames:              req.DNSNames,
-	}
-	if req.Usage&ca.Client != 0 {
-		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
-	}
-	if req.Usage&ca.Server != 0 {
-		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
-	}
-	if req.PodUID != "" {
-		pod, err := identity.PodUIDExtension(req.PodUID)
-		if err != nil {
-			return nil, err
-		}
-		template.ExtraExtensions = []pkix.Extension{pod}
-	}
-	return template, nil
-}
-
-func authorityTemplate(req ca.IntermediateRequest) (*x509.Certificate, error) {
-	id, err := ca.KeyID(req.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	return &x509.Certificate{
-		// The number sets authorities of the same name apart: some verifiers look for an
-		// issuer by its subject and try the first that they find.
-		Subject: pkix.Name{
-			CommonName: req.Name, Organization: []string{organization}, SerialNumber: fmt.Sprintf("%x", id),
-		},
-		NotBefore: req.NotBefore, NotAfter: req.NotAfter,
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, nil
-}
-
 // permits refuses what verifiers would refuse of an authority that is confined.
 func (a *Authority) permits(req ca.Request) error {
 	domains := a.certificate.PermittedURIDomains
@@ -322,22 +262,6 @@ func (a *Authority) permits(req ca.Request) error {
 		}
 	}
 	return nil
-}
-
-// confine bounds what an authority can sign, by what verifiers check: names of its
-// trust domain, no addresses. Which path a SPIFFE id may have cannot be said so. Nor can
-// a trust domain that is no host name: Envoy accepts nobody under such a bound.
-func confine(template *x509.Certificate, td identity.TrustDomain) {
-	if !identity.HostName(string(td)) {
-		return
-	}
-	template.PermittedURIDomains = []string{string(td)}
-	template.PermittedDNSDomains = []string{string(td)}
-	template.PermittedDNSDomainsCritical = true
-	template.ExcludedIPRanges = []*net.IPNet{
-		{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
-		{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
-	}
 }
 
 // create signs a certificate and reads it as others will.
@@ -369,8 +293,4 @@ func serialNumber() (*big.Int, error) {
 	}
 	raw[0] |= 1 // never 0
 	return new(big.Int).SetBytes(raw), nil
-}
-
-func selfSigned(c *x509.Certificate) bool {
-	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignatureFrom(c) == nil
 }

@@ -94,12 +94,12 @@ func TestAuthorityIsStoredAndLoaded(t *testing.T) {
 			if err := ca.Check(req, chain, []*x509.Certificate{root.Certificate()}); err != nil {
 				t.Errorf("%s %s: %v", name, roots, err)
 			}
-			if !a.Signed(chain.Leaf()) {
+			if !ca.SignedBy(chain.Leaf(), a.Certificate()) {
 				t.Errorf("%s %s: the certificate is of another authority", name, roots)
 			}
 		}
 	}
-	if !root.Signed(issuer.Certificate()) || issuer.Signed(issuer.Certificate()) {
+	if !ca.SignedBy(issuer.Certificate(), root.Certificate()) || ca.SignedBy(issuer.Certificate(), issuer.Certificate()) {
 		t.Error("it is not known who signed the intermediate")
 	}
 }

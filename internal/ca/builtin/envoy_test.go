@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -31,6 +32,7 @@ func TestEnvoyVerifiesAsGoDoes(t *testing.T) {
 	issuer := newIntermediate(t, root, ca.ECDSAP256)
 	thief := thiefOf(t, issuer)
 	mesh := pki.New(t)
+	silent := mesh.Workload(t, "shop", "db", pki.By(thief), pki.Template(func(c *x509.Certificate) { c.BasicConstraintsValid = false }))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	server := issue(t, issuer, "spiffe://cluster.local/ns/shop/sa/store")
@@ -45,6 +47,7 @@ func TestEnvoyVerifiesAsGoDoes(t *testing.T) {
 		"A name of the web":    {client: mesh.Workload(t, "shop", "web", pki.By(thief), pki.DNSNames("example.com"))},
 		"An address":           {client: mesh.Workload(t, "shop", "web", pki.By(thief), pki.IPs(net.IPv4(10, 0, 0, 1)))},
 		"Another authority":    {client: mesh.Workload(t, "shop", "web")},
+		"By a workload whose certificate does not speak of authorities": {client: mesh.Workload(t, "shop", "web", pki.By(silent))},
 	}
 	for _, td := range oddDomains() {
 		tc := cases["A workload"]

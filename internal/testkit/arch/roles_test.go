@@ -89,10 +89,17 @@ func tooWide(r role, rule rbacv1.PolicyRule) []string {
 	refuse(holds(rule.Resources, "secrets") && inCluster, "Secrets of the whole cluster")
 	refuse(holds(rule.Resources, "secrets") && holds(rule.Verbs, "list", "watch", "deletecollection"), "a list of Secrets")
 	refuse(holds(rule.Resources, "secrets") && strings.HasPrefix(r.Metadata.Name, "osm-controller"), "Secrets for a control plane")
-	refuse(holds(rule.Resources, "pods/exec", "pods/attach", "pods/portforward", "pods/ephemeralcontainers", "serviceaccounts/token", "nodes/proxy"), "a way into pods")
+	refuse(holds(rule.Resources, "pods/exec", "pods/attach", "pods/portforward", "pods/ephemeralcontainers", "serviceaccounts/token", "nodes/proxy") && !ownToken(r, rule), "a way into pods")
 	refuse(holds(rule.Resources, "clusterroles", "roles", "customresourcedefinitions") && writes, "roles or CRDs")
 	refuse(holds(rule.Resources, "pods", "deployments", "daemonsets", "statefulsets", "jobs") && writes && inCluster, "workloads of the whole cluster")
 	return out
+}
+
+// ownToken reports whether a rule lets a process make a token of its own ServiceAccount, and
+// of no other: it proves itself to others than the API server with one.
+func ownToken(r role, rule rbacv1.PolicyRule) bool {
+	return r.Kind == "Role" && slices.Equal(rule.Resources, []string{"serviceaccounts/token"}) &&
+		slices.Equal(rule.ResourceNames, []string{r.Metadata.Name})
 }
 
 func TestRolesThatAreTooWideAreFound(t *testing.T) {
@@ -126,5 +133,15 @@ func TestRolesThatAreTooWideAreFound(t *testing.T) {
 		if got := tooWide(r, tt.rule); (len(got) > 0) != tt.wide {
 			t.Errorf("%s: %q, want it found too wide: %t", name, got, tt.wide)
 		}
+	}
+	own := role{Kind: "Role"}
+	own.Metadata.Name = "osm-operator"
+	token := rule("create", "serviceaccounts/token")
+	if len(tooWide(own, token)) == 0 {
+		t.Error("tokens of every ServiceAccount of a namespace are not found")
+	}
+	token.ResourceNames = []string{"osm-operator"}
+	if wrong := tooWide(own, token); len(wrong) > 0 {
+		t.Errorf("a token of its own is refused: %v", wrong)
 	}
 }
