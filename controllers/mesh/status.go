@@ -81,8 +81,9 @@ func (r *Reconciler) revision(ctx context.Context, m *operatorv1alpha1.Mesh, p p
 }
 
 // write patches the status if it differs, and records transitions as events. It reports
-// whether it wrote. What an upgrade has to remember is not written over what somebody else
-// wrote meanwhile: the change wakes the reconciler again.
+// whether it wrote. Nothing is written over what somebody else wrote meanwhile, such as the
+// conditions of other controllers, which are in the same list: that change wakes the
+// reconciler again.
 func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next operatorv1alpha1.MeshStatus, conditions []metav1.Condition) (bool, error) {
 	before := m.DeepCopy()
 	var turned []metav1.Condition
@@ -97,10 +98,7 @@ func (r *Reconciler) write(ctx context.Context, m *operatorv1alpha1.Mesh, next o
 		return false, nil
 	}
 	m.Status = next
-	patch := client.MergeFrom(before)
-	if before.Status.Upgrade != nil || next.Upgrade != nil {
-		patch = client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Status().Patch(ctx, m, patch); err != nil {
 		if apierrors.IsConflict(err) {
 			return false, nil
