@@ -300,15 +300,23 @@ func (o offer) has(name string) bool {
 	}
 }
 
+// get returns a resource, nil if there is none, and false if that is not known yet.
+func (o offer) get(name string) (*resource.Resource, bool) {
+	switch {
+	case o.set == nil:
+		return nil, false
+	case o.kind != endpoints:
+		return o.set.Get(o.kind.url(), name), true
+	case !o.set.RefersTo(name):
+		return nil, true
+	default:
+		return o.cache.assignment(name)
+	}
+}
+
 // version returns that of a resource.
 func (o offer) version(name string) version {
-	if o.set == nil {
-		return none
-	}
-	r := o.set.Get(o.kind.url(), name)
-	if o.kind == endpoints && o.set.RefersTo(name) {
-		r, _ = o.cache.assignment(name)
-	}
+	r, _ := o.get(name)
 	if r == nil {
 		return none
 	}

@@ -206,13 +206,10 @@ func (s *stream) remove(k kind, name string, f *flight, response *discoveryv3.De
 // look returns a resource of the proxy's class; nil if there is none, and false if
 // that is not known yet. The caller holds mu.
 func (s *stream) look(k kind, name string) (*resource.Resource, bool) {
-	if k != endpoints {
-		return s.view.Get(k.url(), name), true
-	}
-	if !s.view.RefersTo(name) {
+	if k == endpoints && !s.view.RefersTo(name) {
 		return s.left[name], true
 	}
-	return s.cache.assignment(name)
+	return s.subs[k].offer.get(name)
 }
 
 // rewarm makes the endpoints of a cluster be sent again after the cluster: Envoy takes
