@@ -62,15 +62,22 @@ func TestJobEnds(t *testing.T) {
 		t.Fatalf("the Job's pods: %+v, want one that succeeded", pods.Items)
 	}
 	for _, container := range []string{"before", "app"} {
-		raw, err := shared.Set.CoreV1().Pods(ns).GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{Container: container}).DoRaw(ctx)
-		must(t, err)
-		var r load.Report
-		if err := json.Unmarshal(raw, &r); err != nil {
-			t.Fatalf("container %s said %q: %v", container, raw, err)
-		}
-		if r.Sent < 20 {
-			t.Errorf("container %s made %d requests only", container, r.Sent)
-		}
-		allServed(t, "container "+container, r)
+		servedToTheEnd(ctx, t, pods.Items[0], container)
 	}
+}
+
+// servedToTheEnd holds what a client that has ended said of its requests: it made some, and
+// all were served.
+func servedToTheEnd(ctx context.Context, t *testing.T, pod corev1.Pod, container string) {
+	t.Helper()
+	raw, err := shared.Set.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).DoRaw(ctx)
+	must(t, err)
+	var r load.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatalf("container %s of %s said %q: %v", container, pod.Name, raw, err)
+	}
+	if r.Sent < 20 {
+		t.Errorf("container %s of %s made %d requests only", container, pod.Name, r.Sent)
+	}
+	allServed(t, "container "+container+" of "+pod.Name, r)
 }

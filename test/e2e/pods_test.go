@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/openservicemesh/osm-operator/internal/testkit/cluster"
-	"github.com/openservicemesh/osm-operator/test/apps/load"
 )
 
 // podsManifest has a StatefulSet, whose pods have names of their own, and a pod with a port
@@ -181,16 +179,7 @@ func TestCronJobsEnd(t *testing.T) {
 		if pod.Status.Phase != corev1.PodSucceeded {
 			continue
 		}
-		raw, err := shared.Set.CoreV1().Pods(ns).GetLogs(pod.Name, &corev1.PodLogOptions{Container: "app"}).DoRaw(ctx)
-		must(t, err)
-		var r load.Report
-		if err := json.Unmarshal(raw, &r); err != nil {
-			t.Fatalf("%s said %q: %v", pod.Name, raw, err)
-		}
-		if r.Sent < 20 {
-			t.Errorf("%s made %d requests only", pod.Name, r.Sent)
-		}
-		allServed(t, pod.Name, r)
+		servedToTheEnd(ctx, t, pod, "app")
 		return
 	}
 	t.Errorf("none of %d pods succeeded", len(pods.Items))
